@@ -1,0 +1,117 @@
+"""Logs, metrics and health of a service.
+
+Rule 1. A metric object is made from its entry in fraud/metrics.py and from nothing else.
+Rule 2. /healthz answers 200 when the service does its work now, 503 with the reason when it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+from adapters.settings import StackSettings
+from fraud.metrics import Metric
+
+
+@cache
+def counter(metric: Metric) -> Counter:
+    """The process's counter of this catalogue entry."""
+    assert metric.kind == "counter", metric.name
+    return Counter(metric.name, metric.meaning, metric.labels)
+
+
+@cache
+def gauge(metric: Metric) -> Gauge:
+    """The process's gauge of this catalogue entry."""
+    assert metric.kind == "gauge", metric.name
+    return Gauge(metric.name, metric.meaning, metric.labels)
+
+
+@cache
+def histogram(metric: Metric) -> Histogram:
+    """The process's histogram of this catalogue entry."""
+    assert metric.kind == "histogram", metric.name
+    return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets)
+
+
+def observe_many(target: Histogram, values: Iterable[float]) -> None:
+    """Observe each value of a batch."""
+    for value in values:
+        target.observe(value)
+
+
+def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib.BoundLogger:
+    """Send this process's logs, the libraries' included, to stderr in the chosen form; return the service's logger."""
+    level = getattr(logging, settings.log_level)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, renderer],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for noisy in ("kafka", "aiokafka", "faust", "urllib3"):
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(service)
+    return logger
+
+
+def serve_metrics(settings: StackSettings, health: Callable[[], str | None]) -> ThreadingHTTPServer | None:
+    """Serve /metrics and /healthz from a daemon thread; `health` returns None when well, else the reason.
+
+    Returns None when metrics_port is 0. Raises OSError when the port is taken.
+    """
+    if settings.metrics_port == 0:
+        return None
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+            if self.path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
+            elif self.path == "/healthz":
+                reason = health()
+                body = json.dumps({"status": "ok" if reason is None else "unready", "reason": reason}).encode()
+                self._answer(200 if reason is None else 503, "application/json", body)
+            else:
+                self._answer(404, "text/plain", b"only /metrics and /healthz are here\n")
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in http.server)
+            """Scrapes are not worth a line."""
+
+    server = ThreadingHTTPServer((settings.metrics_host, settings.metrics_port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

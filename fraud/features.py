@@ -1,0 +1,148 @@
+"""What a feature is: the feature views as data. Names, order and the version hash derive from them.
+
+Rule 1. A vector is read before its own transaction is added.
+Rule 2. Windows are those of fraud/windows.py: open on the left, closed on the right, at the transaction's event time.
+Rule 3. A feature without a value (no earlier transaction, nothing to divide by) is NaN; counts and sums are 0.
+Rule 4. Changing anything here changes FEATURE_HASH, and state or models of another hash are never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Final
+
+from fraud.windows import DAY_MS, DAYS_1, DAYS_7, DAYS_28, DAYS_30, HOUR, HOURS_24, Window
+
+
+class Entity(StrEnum):
+    """Whose history a feature reads: the transaction's own fields, its card's, or its terminal's."""
+
+    REQUEST = "request"
+    CARD = "card"
+    TERMINAL = "terminal"
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One number over an entity's history; `windowed` ones exist once per window of their view."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    default: float
+    meaning: str
+    windowed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView:
+    """The aggregates of one entity over its windows.
+
+    `delay_ms` ends the windows that long before the transaction: only transactions whose label could be known count.
+    """
+
+    entity: Entity
+    windows: tuple[Window, ...]
+    aggregates: tuple[Aggregate, ...]
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the vector. `default` is its value for an entity without history; NaN means no value."""
+
+    name: str
+    entity: Entity
+    unit: str
+    low: float
+    high: float
+    default: float
+    meaning: str
+
+
+INF: Final = float("inf")
+NAN: Final = float("nan")
+
+# The order of the aggregates is the order in which the kernel of fraud/fold.py writes them.
+REQUEST: Final = FeatureView(
+    Entity.REQUEST,
+    (),
+    (
+        Aggregate("amount_minor", "minor units", 0, 1e12, NAN, "amount of this transaction", windowed=False),
+        Aggregate("hour", "hour of the day, UTC", 0, 23, NAN, "hour of occurred_at_ms", windowed=False),
+        Aggregate("weekday", "day, Monday = 0", 0, 6, NAN, "weekday of occurred_at_ms", windowed=False),
+    ),
+)
+CARD_HISTORY: Final = FeatureView(
+    Entity.CARD,
+    (HOUR, HOURS_24, DAYS_7, DAYS_30),
+    (
+        Aggregate("count", "transactions", 0, INF, 0, "earlier transactions in the window"),
+        Aggregate("sum_amount_minor", "minor units", 0, INF, 0, "sum of their amounts"),
+        Aggregate("mean_amount_minor", "minor units", 0, 1e12, NAN, "mean of their amounts"),
+        Aggregate("max_amount_minor", "minor units", 0, 1e12, NAN, "largest of their amounts"),
+    ),
+)
+CARD_HABIT: Final = FeatureView(
+    Entity.CARD,
+    (DAYS_30,),
+    (
+        Aggregate("amount_over_mean", "ratio", 0, INF, NAN, "this amount divided by the mean of the window"),
+        Aggregate(
+            "amount_deviations", "standard deviations", -INF, INF, NAN, "this amount's distance from the mean of the window"
+        ),
+        Aggregate("seconds_since_last", "s", 0, INF, NAN, "since the newest transaction not after this one", windowed=False),
+    ),
+)
+TERMINAL_HISTORY: Final = FeatureView(
+    Entity.TERMINAL,
+    (HOUR, HOURS_24, DAYS_7),
+    (Aggregate("count", "transactions", 0, INF, 0, "earlier transactions in the window"),),
+)
+TERMINAL_RISK: Final = FeatureView(
+    Entity.TERMINAL,
+    (DAYS_1, DAYS_7, DAYS_28),
+    (
+        Aggregate("matured_count", "transactions", 0, INF, 0, "transactions in the window, which ends the label delay before"),
+        Aggregate("fraud_count", "transactions", 0, INF, 0, "those of them that are known to be fraud"),
+        Aggregate("fraud_share", "share", 0, 1, NAN, "fraud_count divided by matured_count"),
+        Aggregate(
+            "days_since_last_fraud", "days", 0, INF, NAN, "since the newest known fraud not after this one", windowed=False
+        ),
+    ),
+    delay_ms=7 * DAY_MS,
+)
+VIEWS: Final = (REQUEST, CARD_HISTORY, CARD_HABIT, TERMINAL_HISTORY, TERMINAL_RISK)
+
+
+def _features(view: FeatureView) -> list[Feature]:
+    named = [(f"{a.name}_{w.name}", a) for w in view.windows for a in view.aggregates if a.windowed]
+    named += [(a.name, a) for a in view.aggregates if not a.windowed]
+    return [
+        Feature(f"{view.entity}_{name}", view.entity, a.unit, a.low, a.high, a.default, a.meaning) for name, a in named
+    ]
+
+
+def _span_ms(entity: Entity) -> int:
+    return max(w.length_ms + view.delay_ms for view in VIEWS if view.entity is entity for w in view.windows)
+
+
+FEATURES: Final[tuple[Feature, ...]] = tuple(f for view in VIEWS for f in _features(view))
+NAMES: Final[tuple[str, ...]] = tuple(f.name for f in FEATURES)
+REQUEST_NAMES: Final = tuple(f.name for f in FEATURES if f.entity is Entity.REQUEST)
+CARD_NAMES: Final = tuple(f.name for f in FEATURES if f.entity is Entity.CARD)
+TERMINAL_NAMES: Final = tuple(f.name for f in FEATURES if f.entity is Entity.TERMINAL)
+
+# How far back a vector can look, in ms; a transaction further behind its entity's newest than this is TOO_LATE.
+CARD_SPAN_MS: Final = _span_ms(Entity.CARD)
+TERMINAL_SPAN_MS: Final = _span_ms(Entity.TERMINAL)
+
+# Raised by hand when the kernel computes something else under an unchanged name.
+KERNEL_VERSION: Final = 1
+FEATURE_HASH: Final = hashlib.sha256(
+    json.dumps([KERNEL_VERSION, [asdict(view) for view in VIEWS]], sort_keys=True).encode()
+).hexdigest()[:12]
