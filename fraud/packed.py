@@ -45,11 +45,12 @@ LABELS: Final = "labels"
 VECTORS: Final = "vectors"
 SCORES: Final = "scores"
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
-    CARD_VECTORS: {**_TRANSACTION, "vector": "<f4"},
+    CARD_VECTORS: {**_TRANSACTION, "transaction_hash": "<u8", "vector": "<f4"},
     LABELS: {
         "origin_partition": "<i4",
         "origin_offset": "<i8",
         "transaction_id": TEXT,
+        "transaction_hash": "<u8",
         "terminal_id": TEXT,
         "occurred_at_ms": "<i8",
         "known_at_ms": "<i8",
