@@ -166,10 +166,11 @@ class Lake:
         self.root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.root / ".archiver.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LakeLockedError(f"another archiver writes {self.root}: stop it, or set FRAUD_LAKE_DIR") from None
             yield
-        except BlockingIOError:
-            raise LakeLockedError(f"another archiver writes {self.root}: stop it, or set FRAUD_LAKE_DIR") from None
         finally:
             os.close(descriptor)
 
