@@ -1,0 +1,214 @@
+"""The state of entities: which are in memory, where their events stand, what changed since it was last stored.
+
+Rule 1. The truth about an entity is its log of 24-byte events (`EVENT`); everything in memory is rebuilt from it.
+Rule 2. A logged event is a transaction (amount_minor >= 0) or what became known of one (amount_minor -1: fraud, -2: genuine).
+Rule 3. Memory is a cache: evicting an entity whose changes were taken, and loading its log again, changes no later vector.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud import fold_kernel as kernel
+
+EVENT: Final = np.dtype([("occurred_at_ms", "<i8"), ("amount_minor", "<i8"), ("transaction_hash", "<u8")])
+ROWS_AT_START: Final = 4096
+LOG_SLACK: Final = 16
+
+Int64s = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Change = tuple[str, Literal["append", "set"], bytes]
+
+
+class EntityState(ABC):
+    """The events of the entities in memory. Its subclasses, the two folds, say what is read from them.
+
+    rows: events that there is memory for at start; it grows as needed.
+    keep_changes: whether take_changes() will be called; a backfill has nothing to store.
+    """
+
+    words: ClassVar[int]
+    span_ms: ClassVar[int]
+
+    def __init__(self, *, rows: int = ROWS_AT_START, keep_changes: bool = True) -> None:
+        self._pool = np.empty((rows, self.words), np.int64)
+        self._space = np.full(1 + kernel.CLASSES, -1, np.int64)
+        self._space[0] = 0
+        self._table = np.zeros((0, 3), np.int64)
+        self._last_used = np.zeros(0, np.int64)
+        self._logged = np.zeros(0, np.int64)
+        self._logged_max = np.zeros(0, np.int64)
+        self._ids: list[str | None] = []
+        self._unused: list[int] = []
+        self._slot_of: dict[str, int] = {}
+        self._uses = 0
+        self._keep_changes = keep_changes
+        self._changes: list[tuple[Int64s, npt.NDArray[np.void]]] = []
+
+    def __len__(self) -> int:
+        """Entities in memory."""
+        return len(self._slot_of)
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Those of `ids` that are not in memory, each once, in order."""
+        known = self._slot_of
+        return [i for i in dict.fromkeys(ids) if i not in known]
+
+    def slots(self, ids: Sequence[str]) -> Int64s:
+        """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
+        get = self._slot_of.get
+        found = np.array([get(i, -1) for i in ids], np.int64)
+        for row in np.flatnonzero(found < 0).tolist():
+            found[row] = self._slot(ids[row])
+        return found
+
+    def load(self, entity_id: str, blob: bytes) -> None:
+        """Put an entity's stored log in memory, in place of what memory has of it; b"" for one without history."""
+        self.load_many([(entity_id, blob)])
+
+    def load_many(self, logs: Sequence[tuple[str, bytes]]) -> None:
+        """load() for many entities, each at most once. Raises ValueError for a log that is not whole events; nothing is loaded."""
+        for entity_id, blob in logs:
+            if len(blob) % EVENT.itemsize:
+                raise ValueError(
+                    f"log of {entity_id!r}: {len(blob)} bytes are not whole events of {EVENT.itemsize}; delete it and replay"
+                )
+        slots = self.slots([entity_id for entity_id, _ in logs])
+        self._use(slots)
+        for slot in slots.tolist():
+            self._forget_events(slot)
+        sizes = np.array([len(blob) // EVENT.itemsize for _, blob in logs], np.int64)
+        self._logged[slots] = sizes
+        self._logged_max[slots] = 2 * sizes + LOG_SLACK
+        self._replay(np.repeat(slots, sizes), np.frombuffer(b"".join(blob for _, blob in logs), EVENT))
+
+    def take_changes(self) -> list[Change]:
+        """What must be stored of every entity changed since the last call, one change each.
+
+        ("append", bytes): add to the entity's log. ("set", bytes): put in place of the log, which had grown to more than
+        twice of what is needed. A log built in this way is what load() takes.
+        """
+        if not self._changes:
+            return []
+        slots = np.concatenate([slots for slots, _ in self._changes])
+        events = np.concatenate([events for _, events in self._changes])
+        self._changes = []
+        order = np.argsort(slots, kind="stable")
+        data = events[order].tobytes()
+        touched, starts, counts = np.unique(slots[order], return_index=True, return_counts=True)
+        self._logged[touched] += counts
+        overgrown = set(touched[self._logged[touched] > self._logged_max[touched]].tolist())
+        changes: list[Change] = []
+        size = EVENT.itemsize
+        for slot, start, count in zip(touched.tolist(), starts.tolist(), counts.tolist(), strict=True):
+            entity_id = self._ids[slot]
+            assert entity_id is not None
+            compact = self._compacted(slot) if slot in overgrown else None
+            if compact is None:
+                changes.append((entity_id, "append", data[start * size : (start + count) * size]))
+            else:
+                changes.append((entity_id, "set", compact))
+        return changes
+
+    def evict(self, entities_max: int) -> int:
+        """Forget the least recently used entities until at most `entities_max` are in memory; returns how many were forgotten.
+
+        Raises ValueError while changes are untaken: they would be lost.
+        """
+        excess = len(self._slot_of) - entities_max
+        if excess <= 0:
+            return 0
+        if self._changes:
+            raise ValueError("evict: changes are not stored yet; call take_changes() and store them first")
+        living = np.fromiter(self._slot_of.values(), np.int64, len(self._slot_of))
+        oldest = living[np.argsort(self._last_used[living], kind="stable")[:excess]]
+        for slot in oldest.tolist():
+            entity_id = self._ids[slot]
+            assert entity_id is not None
+            self._forget_events(slot)
+            del self._slot_of[entity_id]
+            self._ids[slot] = None
+            self._unused.append(slot)
+        return excess
+
+    @abstractmethod
+    def _replay(self, slots: Int64s, events: npt.NDArray[np.void]) -> None:
+        """Add logged events to the entities at `slots`."""
+
+    def _use(self, slots: Int64s) -> None:
+        self._uses += 1
+        self._last_used[slots] = self._uses
+
+    def _note(self, slots: Int64s, times: Int64s, amounts: Int64s, hashes: Hashes) -> None:
+        if self._keep_changes and len(slots):
+            events = np.empty(len(slots), EVENT)
+            events["occurred_at_ms"], events["amount_minor"], events["transaction_hash"] = times, amounts, hashes
+            self._changes.append((slots, events))
+
+    def _slot(self, entity_id: str) -> int:
+        if (slot := self._slot_of.get(entity_id)) is not None:
+            return slot
+        if self._unused:
+            slot = self._unused.pop()
+            self._ids[slot] = entity_id
+        else:
+            slot = len(self._ids)
+            self._ids.append(entity_id)
+            if slot == len(self._table):
+                self._lengthen_tables()
+        self._slot_of[entity_id] = slot
+        self._table[slot] = (0, -1, 0)
+        self._logged[slot] = 0
+        self._logged_max[slot] = LOG_SLACK
+        return slot
+
+    def _lengthen_tables(self) -> None:
+        more = max(64, len(self._table) // 2)
+        self._table = np.concatenate([self._table, np.zeros((more, 3), np.int64)])
+        self._last_used, self._logged, self._logged_max = (
+            np.concatenate([column, np.zeros(more, np.int64)])
+            for column in (self._last_used, self._logged, self._logged_max)
+        )
+
+    def _forget_events(self, slot: int) -> None:
+        start, size_class, _ = self._table[slot].tolist()
+        if size_class >= 0:
+            kernel.free_chunk(self._pool, self._space, start, size_class)
+        self._table[slot] = (0, -1, 0)
+
+    def _grow(self) -> None:
+        """A bigger pool, with the chunks side by side: also where freed chunks of sizes that nobody needs are reclaimed."""
+        classes = self._table[: len(self._ids), kernel.CLASS]
+        sizes = np.left_shift(1, classes[classes >= 0])
+        used = int(sizes.sum())
+        largest = int(sizes.max(initial=1 << kernel.SMALLEST_CLASS))
+        pool = np.empty((used + max(used // 2, 2 * largest), self.words), np.int64)
+        self._space[:] = -1
+        self._space[0] = kernel.repack(self._pool, pool, self._table, len(self._ids))
+        self._pool = pool
+
+    def _compacted(self, slot: int) -> bytes | None:
+        """The shortest log of an entity, or None if its log is at most twice as long; then it is asked again later."""
+        first, extra = kernel.oldest_needed(self._pool, self._table, slot, 2 * self.span_ms)
+        start, _, length = self._table[slot].tolist()
+        kept = np.arange(first, length) if extra < 0 else np.concatenate([[extra], np.arange(first, length)])
+        events = self._events(self._pool[start + kept])
+        size = len(events)
+        self._logged_max[slot] = 2 * size + LOG_SLACK
+        if self._logged[slot] <= self._logged_max[slot]:
+            return None
+        self._logged[slot] = size
+        return events.tobytes()
+
+    def _events(self, rows: Int64s) -> npt.NDArray[np.void]:
+        """Rows of the pool as logged events."""
+        events = np.empty(len(rows), EVENT)
+        events["occurred_at_ms"] = rows[:, kernel.TIME]
+        events["amount_minor"] = rows[:, kernel.AMOUNT]
+        events["transaction_hash"] = rows[:, kernel.HASH].view(np.uint64)
+        return events
