@@ -106,9 +106,8 @@ class Lake:
         """
         files = [f for f in self.files(topic) if feature_hash is None or f.feature_hash == feature_hash]
         if not files:
-            raise FileNotFoundError(
-                f"the lake {self.root} has no {topic}" + (f" of features {feature_hash}" if feature_hash else "")
-            )
+            of = f" with vectors of features {feature_hash}" if feature_hash else ""
+            raise FileNotFoundError(f"the lake {self.root} has no file of topic {topic}{of}")
         rows = pl.scan_parquet([file.path for file in files], hive_partitioning=False)
         identity = _DEAD_LETTER_IDENTITY if topic.endswith(".dlq") else _IDENTITY.get(topic)
         return rows.unique(identity, keep="first", maintain_order=True) if identity else rows

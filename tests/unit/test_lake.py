@@ -29,7 +29,7 @@ def test_a_lake_without_files_has_no_next_offset(tmp_path: Path) -> None:
     assert lake.next_offset("features", 0) is None
     assert lake.files("features") == []
     assert lake.topics() == []
-    with pytest.raises(FileNotFoundError, match="has no features"):
+    with pytest.raises(FileNotFoundError, match="no file of topic features"):
         lake.scan("features")
 
 

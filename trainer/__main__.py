@@ -1,0 +1,249 @@
+"""`python -m trainer archive | train | serve | models | features`: the trainer's commands, wired here and nowhere else.
+
+Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
+Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import msgspec
+import typer
+
+from trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
+    from adapters.model_store import ModelStore
+    from fraud.model import Manifest
+    from trainer.train import TrainPlan
+
+EXIT_NOT_WHOLE: Final = 1
+EXIT_SETTING: Final = 2
+EXIT_REFUSED: Final = 3
+EXIT_RESTART: Final = 70
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
+models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
+app.add_typer(models_app, name="models")
+
+
+@app.command()
+def archive() -> None:
+    """Copy the topics into the lake until stopped."""
+    from aiokafka.errors import KafkaError
+
+    from adapters.lake import Lake, LakeGapError, LakeLockedError
+    from adapters.telemetry import configure_logging, serve_metrics
+    from trainer.archiver import Archiver, ArchiverLimits, MissingTopicError
+
+    settings = TrainerSettings.read()
+    log = configure_logging(settings, "archiver")
+    lake = Lake(settings.lake)
+    limits = ArchiverLimits(
+        chunk_rows_max=settings.archive_rows_max,
+        chunk_age_max_s=settings.archive_age_max_s,
+        small_files_max=settings.archive_small_files_max,
+    )
+
+    async def run() -> None:
+        archiver = Archiver(settings.kafka_bootstrap, lake, limits, log)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, archiver.stop.set)
+        serve_metrics(settings, archiver.health)
+        await archiver.run()
+
+    try:
+        with lake.locked_for_writing():
+            asyncio.run(run())
+    except LakeGapError as error:
+        log.error("the lake would have a hole", error=str(error))
+        raise typer.Exit(EXIT_NOT_WHOLE) from None
+    except LakeLockedError as error:
+        log.error("not the only archiver", error=str(error))
+        raise typer.Exit(EXIT_SETTING) from None
+    except (KafkaError, MissingTopicError, OSError) as error:
+        log.error("archiver stops, to be started again", error=str(error), kind=type(error).__name__)
+        raise typer.Exit(EXIT_RESTART) from None
+
+
+@app.command()
+def train(
+    as_of: Annotated[str, typer.Option(help="the moment of training: ISO date or time (UTC), epoch ms, or `latest`")],
+    train_days: Annotated[int | None, typer.Option(help="days to learn from; default FRAUD_TRAIN_DAYS")] = None,
+    validation_days: Annotated[int | None, typer.Option(help="default FRAUD_VALIDATION_DAYS")] = None,
+    require_labels: Annotated[bool, typer.Option(help="leave out transactions without a label")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
+    json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
+) -> None:
+    """Train on what was known at a moment, publish a version, and promote it when it earns it."""
+    from adapters.lake import Lake, LakeGapError
+    from adapters.model_store import ModelStore
+    from trainer.dataset import TrainRefusedError
+    from trainer.train import latest_event_time_ms
+    from trainer.train import train as run_training
+
+    settings = TrainerSettings.read()
+    lake = Lake(settings.lake)
+    try:
+        as_of_ms = latest_event_time_ms(lake) if as_of == "latest" else _time_ms(as_of)
+        overrides = {
+            "train_days": train_days,
+            "validation_days": validation_days,
+            "require_labels": require_labels or None,
+        }
+        chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
+        trained = run_training(
+            lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
+        )
+    except TrainRefusedError as error:
+        _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
+    except LakeGapError as error:
+        _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
+    else:
+        if as_json:
+            print(json.dumps({"version": trained.version, **_summary(trained.manifest)}, indent=1))
+
+
+@app.command()
+def serve() -> None:
+    """Train whenever `control` asks for it, one run at a time, until stopped."""
+    from trainer.service import run_service
+
+    raise typer.Exit(run_service(TrainerSettings.read()))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def features(context: typer.Context) -> None:
+    """Compute features over a file, without Kafka."""
+    from trainer.backfill import features_app
+
+    features_app(args=context.args, prog_name="python -m trainer features")
+
+
+@models_app.command("list")
+def models_list(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+    from adapters.model_store import ModelStore
+    from fraud.model import ModelRefusedError
+
+    store = ModelStore(TrainerSettings.read().models)
+    roles = {version: role for role, version in msgspec.structs.asdict(store.aliases()).items() if version}
+    listed = []
+    for version in store.versions():
+        try:
+            summary = _summary(store.manifest(version))
+        except ModelRefusedError as error:
+            summary = {"error": str(error)}
+        listed.append({"version": version, "role": roles.get(version), **summary})
+    if as_json:
+        print(json.dumps(listed, indent=1))
+        return
+    for entry in listed:
+        print("  ".join(str(entry.get(name) if entry.get(name) is not None else "-") for name in _LISTED))
+    if not listed:
+        print("no model yet: `python -m trainer train --as-of latest`")
+
+
+_LISTED: Final = ("version", "role", "auc", "ap", "cp_at_100", "rows", "outcome", "reason", "error")
+
+
+@models_app.command("promote")
+def models_promote(version: str) -> None:
+    """Make a version the champion."""
+    _change_alias(lambda store: store.promote(version))
+
+
+@models_app.command("rollback")
+def models_rollback() -> None:
+    """Make the previous champion the champion again."""
+    _change_alias(lambda store: store.rollback())
+
+
+def _change_alias(change: Callable[[ModelStore], object]) -> None:
+    from adapters.model_store import AliasConflictError, ModelStore
+    from fraud.model import ModelRefusedError
+
+    try:
+        print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
+    except (ModelRefusedError, AliasConflictError) as error:
+        _fail(EXIT_REFUSED, str(error), False)
+
+
+def _plan(settings: TrainerSettings, as_of_ms: int) -> TrainPlan:
+    from trainer.dataset import Maturity
+    from trainer.fit import FIT
+    from trainer.train import TrainPlan
+
+    horizon_ms = round(settings.label_delay_days * 86_400_000)
+    return TrainPlan(
+        as_of_ms=as_of_ms,
+        created_at=f"{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+        train_days=settings.train_days,
+        validation_days=settings.validation_days,
+        maturity=Maturity(horizon_ms, settings.require_labels),
+        rows_min=settings.train_rows_min,
+        fraud_min=settings.train_fraud_min,
+        alerts_per_day_max=settings.alerts_per_day_max,
+        params=FIT,
+    )
+
+
+def _reporter(json_progress: bool, quiet: bool) -> Callable[[str, int, str], None]:
+    def report(stage: str, percent: int, detail: str) -> None:
+        if json_progress:
+            print(json.dumps({"stage": stage, "percent": percent, "detail": detail}), flush=True)
+        else:
+            print(f"{percent:3d} %  {stage:<10}  {detail}", file=sys.stderr if quiet else sys.stdout, flush=True)
+
+    return report
+
+
+def _summary(manifest: Manifest) -> dict[str, object]:
+    return {
+        "as_of_ms": manifest.as_of_ms,
+        "created_at": manifest.created_at,
+        "auc": manifest.promise.auc,
+        "ap": manifest.promise.ap,
+        "cp_at_100": manifest.promise.cp_at_100,
+        "rows": manifest.trained_on.rows,
+        "fraud": manifest.trained_on.fraud,
+        "review_from": manifest.thresholds.get("review"),
+        "outcome": manifest.gate.outcome,
+        "reason": manifest.gate.reason,
+    }
+
+
+def _time_ms(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        _fail(
+            EXIT_SETTING,
+            f"--as-of {text!r} is no time: give 2018-08-08, 2018-08-08T00:00:00Z, epoch ms, or latest",
+            False,
+        )
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _fail(code: int, message: str, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"stage": "refused", "percent": 100, "detail": message}), flush=True)
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

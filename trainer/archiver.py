@@ -1,0 +1,264 @@
+"""The archiver: copies the topics into the lake.
+
+Rule 1. It resumes from the lake's own highest `next`, never from the group offset, which is only a lag gauge.
+Rule 2. A file is on disk before its offsets are committed; a kill at any moment loses and doubles nothing.
+Rule 3. Offsets that the log no longer has and the lake never had end the process: a lake with a hole is not the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+
+from adapters.lake import Lake, LakeFile, LakeGapError
+from adapters.telemetry import counter, gauge
+from fraud import metrics
+from fraud.packed import OriginMarks
+from trainer.chunk import ARCHIVED, Chunk, LogRecord, PackedChunk, chunk_for
+
+GROUP: Final = "archiver"
+STAGE: Final = "archiver"
+_MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before the largest is written early
+_SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
+_MERGE_ROWS_MAX: Final = 1_000_000
+_SWEEP_AFTER_S: Final = 600.0
+_RETRY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiverLimits:
+    """When a chunk becomes a file, and when small files become one."""
+
+    chunk_rows_max: int = 200_000
+    chunk_bytes_max: int = 64 * 1024 * 1024
+    chunk_age_max_s: float = 5.0
+    small_files_max: int = 64
+    write_retry_s: float = 60.0
+
+
+class MissingTopicError(RuntimeError):
+    """A topic is not there: the init step has not run, or the broker is another."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One topic's partition: the chunk being filled and what stands in the lake."""
+
+    source: TopicPartition
+    chunk: Chunk
+    opened_at_s: float | None = None
+    small_files: list[LakeFile] = field(default_factory=list)
+
+
+class Archiver:
+    """Copies every topic of ARCHIVED from `bootstrap` to `lake` until `stop` is set."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        lake: Lake,
+        limits: ArchiverLimits,
+        log: structlog.stdlib.BoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._lake = lake
+        self._limits = limits
+        self._log = log
+        self._clock = clock
+        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._fault: str | None = "not assigned yet"
+        self.stop = asyncio.Event()
+
+    def health(self) -> str | None:
+        """None when assigned and the last write succeeded, else the reason."""
+        return self._fault
+
+    async def run(self) -> None:
+        """Archive until `stop`; then write what is left.
+
+        Raises LakeGapError for lost offsets, MissingTopicError, OSError when the disk refuses for too long, KafkaError.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=STAGE,
+            group_id=GROUP,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=200,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        await consumer.start()
+        try:
+            await self._assign(consumer)
+            self._fault = None
+            while not self.stop.is_set():
+                await self._poll(consumer)
+                await self._write_due(consumer)
+            await self._write(consumer, [p for p in self._partitions.values() if not p.chunk.is_empty])
+        finally:
+            await consumer.stop()
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        names = [topic.name for topic in ARCHIVED]
+        known: set[str] = await consumer.topics()
+        if missing := sorted(set(names) - known):
+            raise MissingTopicError(
+                f"no topic {', '.join(missing)} at {self._bootstrap}: run `fraudstream topics init`"
+            )
+        sources = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or ())]
+        consumer.assign(sources)
+        begins, ends = await consumer.beginning_offsets(sources), await consumer.end_offsets(sources)
+        for source in sources:
+            self._partitions[source] = self._resumed(source, begins[source], ends[source])
+            consumer.seek(source, self._partitions[source].chunk.next)
+        self._log.info("archiving", topics=len(names), partitions=len(sources), lake=str(self._lake.root))
+
+    def _resumed(self, source: TopicPartition, begin: int, end: int) -> _Partition:
+        """Where the lake ends, the log must go on."""
+        where = f"{source.topic}/{source.partition}"
+        files = self._lake.files(source.topic, source.partition)
+        at = files[-1].next if files else begin
+        if at < begin:
+            raise LakeGapError(
+                f"{where}: the log begins at offset {begin}, the lake ends at {at}: offsets {at} .. {begin - 1} are lost; "
+                "lengthen the topic's retention, and archive into an empty folder (FRAUD_LAKE_DIR)"
+            )
+        if at > end:
+            raise LakeGapError(
+                f"{where}: the log ends at offset {end}, the lake at {at}: this lake belongs to another Kafka; "
+                "archive into an empty folder (FRAUD_LAKE_DIR)"
+            )
+        if not files and begin > 0:
+            self._log.warning(
+                "the log no longer has its first records",
+                topic=source.topic,
+                partition=source.partition,
+                begins_at=begin,
+            )
+        self._lake.sweep(source.topic, source.partition, _SWEEP_AFTER_S)
+        marks = OriginMarks(files[-1].marks if files else None)
+        small = [file for file in files if file.rows < self._limits.chunk_rows_max * _SMALL_FILE_SHARE]
+        return _Partition(source, chunk_for(source.topic, at, marks), small_files=_adjacent_tail(small, at))
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            fetched = await consumer.getmany(timeout_ms=200, max_records=20_000)
+        except OffsetOutOfRangeError as error:
+            lost = {f"{s.topic}/{s.partition}": offset for s, offset in error.args[0].items()}
+            raise LakeGapError(
+                f"the log no longer has the next offsets {lost}: lengthen the topics' retention"
+            ) from error
+        for source, records in fetched.items():
+            partition = self._partitions[source]
+            for record in records:
+                await self._take(consumer, partition, record)
+            lag = (consumer.highwater(source) or partition.chunk.next) - partition.chunk.next
+            gauge(metrics.LAG_RECORDS).labels(STAGE, source.topic, source.partition).set(max(0, lag))
+
+    async def _take(
+        self, consumer: AIOKafkaConsumer, partition: _Partition, record: ConsumerRecord[bytes, bytes]
+    ) -> None:
+        taken = LogRecord(record.offset, record.key, record.value, record.timestamp, record.headers)
+        if not partition.chunk.accepts(taken):
+            await self._write(consumer, [partition])
+        if partition.opened_at_s is None:
+            partition.opened_at_s = self._clock()
+        partition.chunk.add(taken)
+        chunk, limits = partition.chunk, self._limits
+        if chunk.rows >= limits.chunk_rows_max or chunk.size_bytes >= limits.chunk_bytes_max:
+            await self._write(consumer, [partition])
+
+    async def _write_due(self, consumer: AIOKafkaConsumer) -> None:
+        now, limit = self._clock(), self._limits.chunk_age_max_s
+        opened = [p for p in self._partitions.values() if p.opened_at_s is not None]
+        due = [p for p in opened if p.opened_at_s is not None and now - p.opened_at_s >= limit]
+        if not due and sum(p.chunk.size_bytes for p in opened) > _MEMORY_BYTES_MAX:
+            due = [max(opened, key=lambda p: p.chunk.size_bytes)]
+        await self._write(consumer, due)
+
+    async def _write(self, consumer: AIOKafkaConsumer, partitions: Sequence[_Partition]) -> None:
+        for partition in partitions:
+            chunk, source = partition.chunk, partition.source
+            file = await self._write_with_retries(source, chunk)
+            partition.chunk = chunk_for(source.topic, chunk.next, chunk.marks)
+            partition.opened_at_s = None
+            counter(metrics.ARCHIVED_ROWS_TOTAL).labels(source.topic).inc(chunk.rows)
+            counter(metrics.ARCHIVED_FILES_TOTAL).labels(source.topic).inc()
+            await self._merge_small(partition, file, chunk.rows)
+        if partitions:
+            await self._commit(consumer, {p.source: p.chunk.first for p in partitions})
+
+    async def _write_with_retries(self, source: TopicPartition, chunk: Chunk) -> LakeFile:
+        """A disk that is full for a moment is waited for; the log keeps what is not written."""
+        for offset, error in chunk.refused if isinstance(chunk, PackedChunk) else ():
+            self._log.warning(
+                "no packed batch", topic=source.topic, partition=source.partition, offset=offset, why=error.detail
+            )
+        frame = await asyncio.to_thread(chunk.frame)
+        deadline = self._clock() + self._limits.write_retry_s
+        while True:
+            try:
+                file = await asyncio.to_thread(
+                    self._lake.write_chunk,
+                    source.topic,
+                    source.partition,
+                    (chunk.first, chunk.next),
+                    frame,
+                    chunk.marks.marks,
+                    chunk.feature_hash,
+                )
+                self._fault = None
+                return file
+            except OSError as error:
+                self._fault = f"{source.topic}/{source.partition} cannot be written to {self._lake.root}: {error}"
+                if self.stop.is_set() or self._clock() >= deadline:
+                    raise
+                self._log.warning("the lake cannot be written, trying again", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _merge_small(self, partition: _Partition, file: LakeFile, rows: int) -> None:
+        limits = self._limits
+        if rows >= limits.chunk_rows_max * _SMALL_FILE_SHARE:
+            partition.small_files = []
+            return
+        small = partition.small_files
+        if small and small[-1].feature_hash != file.feature_hash:
+            small.clear()
+        small.append(file)
+        if len(small) <= limits.small_files_max:
+            return
+        merged = await asyncio.to_thread(self._lake.merge, small)
+        await asyncio.to_thread(self._lake.sweep, partition.source.topic, partition.source.partition, _SWEEP_AFTER_S)
+        partition.small_files = (
+            [merged] if merged.rows < min(_MERGE_ROWS_MAX, limits.chunk_rows_max * _SMALL_FILE_SHARE) else []
+        )
+        self._log.info(
+            "merged small files", topic=partition.source.topic, partition=partition.source.partition, files=len(small)
+        )
+
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+        """Say where the lake stands, for people; nothing depends on it."""
+        try:
+            await consumer.commit(offsets)
+        except KafkaError as error:
+            self._log.warning("group offsets not committed; the lake is written", error=str(error))
+
+
+def _adjacent_tail(small: Sequence[LakeFile], at: int) -> list[LakeFile]:
+    """The run of small files that ends at offset `at`."""
+    tail: list[LakeFile] = []
+    for file in reversed(small):
+        if file.next != at or (tail and tail[0].feature_hash != file.feature_hash):
+            break
+        tail.insert(0, file)
+        at = file.first
+    return tail

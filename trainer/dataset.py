@@ -1,0 +1,135 @@
+"""The training rows: vectors as they were served, joined with the labels that were known by a moment.
+
+Rule 1. Vectors come from the lake as they were served; nothing is computed again, so training cannot skew from serving.
+Rule 2. A label counts from known_at_ms on: only known_at_ms < as_of_ms is used, the newest such label of a transaction.
+Rule 3. Without a label a transaction is genuine once the maturity horizon has passed, never earlier.
+Rule 4. Every split is a split of time, and whoever learns knows only labels known before the judged period begins.
+
+     training of the judged fit        labels mature      validation         labels mature
+   |-------------------------------)|----------------)|----------------)|----------------)
+                                                       validation_from                    as_of
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from fraud.features import FEATURE_HASH, NAMES
+from fraud.model import Floats
+from fraud.windows import DAY_MS
+
+
+class TrainRefusedError(RuntimeError):
+    """There is nothing to train on; the message says what is missing and from when on it will be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maturity:
+    """When a missing label means genuine: `horizon_ms` after the transaction, or never (`require_labels`)."""
+
+    horizon_ms: int = 7 * DAY_MS
+    require_labels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Event times of the periods, each from <= t < to, in ms.
+
+    The judged fit learns on [judged_from, judged_to) and is measured on [validation_from, validation_to);
+    the published fit learns on [final_from, validation_to). Labels: known before validation_from, and before as_of.
+    """
+
+    as_of_ms: int
+    judged_from_ms: int
+    judged_to_ms: int
+    validation_from_ms: int
+    validation_to_ms: int
+    final_from_ms: int
+
+    @classmethod
+    def at(cls, as_of_ms: int, train_days: int, validation_days: int, maturity: Maturity) -> Split:
+        """The split for training at `as_of_ms`."""
+        matured_to = as_of_ms - maturity.horizon_ms
+        validation_from = matured_to - validation_days * DAY_MS
+        judged_to = validation_from - maturity.horizon_ms
+        return cls(
+            as_of_ms=as_of_ms,
+            judged_from_ms=judged_to - train_days * DAY_MS,
+            judged_to_ms=judged_to,
+            validation_from_ms=validation_from,
+            validation_to_ms=matured_to,
+            final_from_ms=matured_to - train_days * DAY_MS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Labelled rows, in order of event time: columns transaction_id, card_id, occurred_at_ms, known_at_ms, is_fraud, NAMES."""
+
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def vectors(self) -> Floats:
+        """Float32 [rows, features], in the order of NAMES."""
+        return np.ascontiguousarray(self.frame.select(NAMES).to_numpy(order="c"), np.float32)
+
+    @property
+    def is_fraud(self) -> Floats:
+        """1.0 for fraud, 0.0 for genuine, [rows]."""
+        return self.frame["is_fraud"].to_numpy().astype(np.float32)
+
+    @property
+    def fraud(self) -> int:
+        """How many rows are fraud."""
+        return int(self.frame["is_fraud"].sum())
+
+    def between(self, from_ms: int, to_ms: int, known_before_ms: int) -> Rows:
+        """The rows of an event time period whose label was known before a moment."""
+        time = pl.col("occurred_at_ms")
+        return Rows(self.frame.filter((time >= from_ms) & (time < to_ms) & (pl.col("known_at_ms") < known_before_ms)))
+
+
+def point_in_time_join(features: pl.LazyFrame, labels: pl.LazyFrame, as_of_ms: int, maturity: Maturity) -> pl.LazyFrame:
+    """Each vector with the label known for its transaction at `as_of_ms`.
+
+    features: transaction_id, card_id, occurred_at_ms and NAMES. labels: transaction_id, card_id, is_fraud, known_at_ms,
+    in log order. Adds is_fraud and known_at_ms; a vector without a usable label is left out.
+    """
+    newest = (
+        labels.filter(pl.col("known_at_ms") < as_of_ms)
+        .select("transaction_id", "card_id", "is_fraud", "known_at_ms")
+        .sort("known_at_ms", maintain_order=True)
+        .unique(["transaction_id", "card_id"], keep="last", maintain_order=True)
+    )
+    joined = features.join(newest, on=["transaction_id", "card_id"], how="left", maintain_order="left")
+    if maturity.require_labels:
+        return joined.filter(pl.col("known_at_ms").is_not_null())
+    return joined.with_columns(
+        pl.col("is_fraud").fill_null(False),
+        pl.col("known_at_ms").fill_null(pl.col("occurred_at_ms") + maturity.horizon_ms),
+    ).filter(pl.col("known_at_ms") < as_of_ms)
+
+
+def rows_for(features: pl.LazyFrame, labels: pl.LazyFrame, split: Split, maturity: Maturity) -> Rows:
+    """Every labelled row that the split's periods need."""
+    time = pl.col("occurred_at_ms")
+    wanted = features.filter((time >= min(split.judged_from_ms, split.final_from_ms)) & (time < split.as_of_ms)).select(
+        "transaction_id", "card_id", "occurred_at_ms", *NAMES
+    )
+    joined = point_in_time_join(wanted, labels, split.as_of_ms, maturity)
+    return Rows(joined.sort("occurred_at_ms", maintain_order=True).collect())
+
+
+def check_enough(rows: Rows, what: str, rows_min: int, fraud_min: int, remedy: str) -> None:
+    """Refuse a period that a model cannot learn from or be judged on. Raises TrainRefusedError."""
+    if len(rows) < rows_min or rows.fraud < fraud_min or rows.fraud == len(rows):
+        raise TrainRefusedError(
+            f"{what}: {len(rows)} labelled rows with {rows.fraud} fraud; needed are {rows_min} rows, "
+            f"{fraud_min} fraud and some genuine ones; {remedy} (features {FEATURE_HASH})"
+        )

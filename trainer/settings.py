@@ -1,0 +1,29 @@
+"""Settings of the trainer's commands.
+
+Rule 1. Everything that changes what a model learns from stands here or on the command line, and ends up in the manifest.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from adapters.settings import StackSettings
+
+
+class TrainerSettings(StackSettings):
+    """Settings of `python -m trainer ...`."""
+
+    archive_rows_max: int = Field(200_000, ge=1, description="rows at which the archiver writes a file")
+    archive_age_max_s: float = Field(5.0, gt=0, description="seconds after which the archiver writes what it has")
+    archive_small_files_max: int = Field(64, ge=2, description="small files of a partition before they are merged")
+    train_days: int = Field(56, ge=1, description="days of matured transactions that a model learns from")
+    validation_days: int = Field(7, ge=1, description="newest matured days, on which a model's promise is measured")
+    label_delay_days: float = Field(
+        7, ge=0, description="days after which a transaction without a label counts as genuine (maturity horizon)"
+    )
+    require_labels: bool = Field(
+        False, description="leave out transactions without a label instead of taking them as genuine"
+    )
+    train_rows_min: int = Field(1_000, ge=2, description="fewer training rows than this are refused")
+    train_fraud_min: int = Field(10, ge=1, description="fewer frauds than this in training or validation are refused")
+    alerts_per_day_max: int = Field(100, ge=1, description="alert budget: alerts per day that analysts can handle")
