@@ -1,4 +1,4 @@
-"""Kafka as every service uses it: topics, partitions, dead letters, and one writer that dies rather than lose a record.
+"""Kafka as every service uses it: topics, partitions, dead letters, and a writer that dies rather than lose a record.
 
 Rule 1. Partitions are chosen here (murmur2 of the key, as every Java client does), so that two writers of one key agree.
 Rule 2. A write that fails ends the process: what was not acknowledged is written again after the restart, from the

@@ -120,7 +120,7 @@ def _arguments(keys: StateKeys, effect: Effect) -> tuple[list[str], list[Any]]:
 
 
 class StateStore:
-    """The asynchronous client of a worker. Every call is tried for AWAY_SECONDS_MAX, then raises StateStoreAwayError."""
+    """The asynchronous client of a worker. Calls are tried for AWAY_SECONDS_MAX, then raise StateStoreAwayError."""
 
     def __init__(self, url: str, feature_hash: str, away_seconds_max: float = AWAY_SECONDS_MAX) -> None:
         self._feature_hash = feature_hash
@@ -144,7 +144,8 @@ class StateStore:
     async def read(self, stage: Stage, partition: int) -> StageState:
         """The stored state of a stage in one partition."""
         key = self.keys(stage, partition).state
-        return StageState.decode(await self._persist(lambda: self._redis.hgetall(key)))
+        fields: Any = await self._persist(lambda: self._redis.hgetall(key))
+        return StageState.decode(fields)
 
     async def load(self, stage: Stage, partition: int, entity_ids: Sequence[str]) -> list[bytes]:
         """The append logs of entities, in the order asked; b"" for one without history."""
@@ -152,7 +153,8 @@ class StateStore:
             return []
         keys = self.keys(stage, partition)
         names = [keys.entity(entity_id) for entity_id in entity_ids]
-        return [blob or b"" for blob in await self._persist(lambda: self._redis.mget(names))]
+        logs: Any = await self._persist(lambda: self._redis.mget(names))
+        return [log or b"" for log in logs]
 
     async def apply(self, stage: Stage, partition: int, effect: Effect) -> None:
         """Let a batch take effect. Raises StateMovedError when the stored watermark is not at `effect.first`.
@@ -203,7 +205,9 @@ class StateReader:
 
     def __init__(self, url: str, feature_hash: str) -> None:
         self._feature_hash = feature_hash
-        self._redis = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5)
+        self._redis = redis.Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=5
+        )
 
     def read(self, stage: Stage, partition: int) -> StageState:
         """The stored state of a stage in one partition. Raises redis.exceptions.ConnectionError."""

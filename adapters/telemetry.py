@@ -70,7 +70,7 @@ def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("kafka", "aiokafka", "faust", "urllib3"):
+    for noisy in ("kafka", "aiokafka", "faust", "mode", "urllib3"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,164 @@
+"""The Faust app of the feature worker: three agents, each on one lane.
+
+Rule 1. Agents ack after the effect stands, and never see an exception: stream_features/lane_runner.py ends the process.
+Rule 2. Topics exist before the worker starts: Faust says Ready with nothing assigned when one is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.types import TP
+
+from adapters.kafka import AsyncWriter
+from adapters.state_store import StageState, StateStore
+from adapters.telemetry import gauge
+from fraud import metrics, topics
+from fraud.features import FEATURE_HASH
+from stream_features.card_stage import CardStage
+from stream_features.flood import FloodGuard
+from stream_features.label_forwarder import EventTimeGate, LabelForwarder
+from stream_features.lane import LaneApp
+from stream_features.lane_runner import EXIT_PERSON, EXIT_RESTART, LaneRunner, LogLostError, end_process
+from stream_features.settings import FeatureSettings
+from stream_features.stage import Stage
+from stream_features.terminal_stage import TerminalStage
+
+SOURCES: Final = (topics.TRANSACTIONS, topics.LABELS, topics.TERMINAL_LOG)
+HEARTBEAT_SECONDS: Final = 1.0
+SILENT_SECONDS_MAX: Final = 10.0
+LOG_SETTLES_SECONDS: Final = 10.0
+LOG_POLL_SECONDS: Final = 0.2
+
+
+class FeatureWorker:
+    """One worker process: the app, and what its agents share."""
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        self._settings = settings
+        self.app = _faust_app(settings)
+        self._store = StateStore(settings.redis_url, FEATURE_HASH, settings.state_away_seconds_max)
+        self._writer = AsyncWriter(settings.kafka_bootstrap, f"stream_features-{settings.worker_id}")
+        self._log_ends = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+        guards = {
+            t.name: FloodGuard(t.name, settings.dead_letter_share_max, settings.dead_letter_records_min)
+            for t in SOURCES
+        }
+        self._runner = LaneRunner(
+            self._store, self._writer, self._makers(), guards, EventTimeGate(self._progress, self._ends)
+        )
+        self._beat = time.monotonic()
+        self.app.resume_from = self._resume_from
+        self.app.timer(HEARTBEAT_SECONDS)(self._heartbeat)
+        for topic in SOURCES:
+            self.app.agent(self.app.lane(topic.name), name=f"{topic.name}-lane")(self._agent())
+
+    def health(self) -> str | None:
+        """None when this worker does its work, else why not."""
+        if not self._runner.assigned:
+            return "no partitions assigned yet"
+        silent = time.monotonic() - self._beat
+        return None if silent < SILENT_SECONDS_MAX else f"the worker's loop has been silent for {silent:.0f} s"
+
+    def _makers(self) -> Mapping[str, Callable[[int, StageState | None], Stage[Any]]]:
+        partitions, cached = self._settings.partitions, self._settings.entities_cached_max
+        return {
+            topics.TRANSACTIONS.name: lambda p, state: CardStage(p, partitions, state or StageState(), cached),
+            topics.LABELS.name: lambda p, state: LabelForwarder(p, partitions, state or StageState()),
+            topics.TERMINAL_LOG.name: lambda p, state: TerminalStage(p, state or StageState(), cached),
+        }
+
+    def _agent(self) -> Callable[[Any], Awaitable[None]]:
+        async def take_batches(stream: Any) -> None:
+            async for event in stream.noack().events():
+                message = event.message
+                await self._runner.run(TP(message.topic, message.partition), event.value)
+                event.ack()
+
+        return take_batches
+
+    async def start(self) -> None:
+        """Connect to the state store and to Kafka, then start the app. Ends the process when topics are missing."""
+        await self._store.start()
+        await self._writer.start()
+        await self._log_ends.start()
+        existing = await self._log_ends.topics()
+        missing = [t.name for t in topics.ALL if t.name not in existing]
+        if missing:
+            end_process(EXIT_RESTART, "topics are missing: the init step has not run", missing=missing)
+        self.app.in_worker = True
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Leave the lanes and close the connections; a batch under way is taken again by whoever comes next."""
+        await self.app.stop()
+        await self._writer.stop()
+        await self._log_ends.stop()
+        await self._store.stop()
+
+    async def _resume_from(self, assigned: set[TP]) -> Mapping[TP, int]:
+        deadline = time.monotonic() + LOG_SETTLES_SECONDS
+        while True:
+            try:
+                earliest, ends = await self._log_bounds(assigned)
+                return await self._runner.resume_from(assigned, earliest, ends)
+            except LogLostError as error:
+                if time.monotonic() > deadline:
+                    end_process(EXIT_PERSON, str(error))
+                await asyncio.sleep(LOG_POLL_SECONDS)  # a broker that was killed shows a lower end while it recovers
+            except Exception as error:
+                end_process(EXIT_RESTART, f"cannot resume: {error!r}")
+
+    async def _log_bounds(self, assigned: set[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
+        tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
+        earliest = await self._log_ends.beginning_offsets(tps)
+        ends = await self._log_ends.end_offsets(tps)
+        return (
+            {TP(tp.topic, tp.partition): offset for tp, offset in earliest.items()},
+            {TP(tp.topic, tp.partition): offset for tp, offset in ends.items()},
+        )
+
+    async def _progress(self) -> list[StageState]:
+        return [await self._store.read("card", p) for p in range(self._settings.partitions)]
+
+    async def _ends(self) -> list[int]:
+        tps = [TopicPartition(topics.TRANSACTIONS.name, p) for p in range(self._settings.partitions)]
+        ends = await self._log_ends.end_offsets(tps)
+        return [ends[tp] for tp in tps]
+
+    async def _heartbeat(self) -> None:
+        self._beat = time.monotonic()
+        consumer = self.app.consumer
+        lag = gauge(metrics.LAG_RECORDS)
+        for tp in consumer.assignment():
+            high, stage = consumer.highwater(tp), self._runner.stage(tp)
+            if high is not None and stage is not None and stage.state.next is not None:
+                lag.labels(stage.name, tp.topic, str(tp.partition)).set(max(0, high - stage.state.next))
+
+
+def _faust_app(settings: FeatureSettings) -> LaneApp:
+    """Settings as measured: a killed worker's partitions are taken up again within 3 to 5 seconds."""
+    return LaneApp(
+        "stream-features",
+        broker=";".join(f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")),
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=8,
+        stream_recovery_delay=0,
+        consumer_group_instance_id=f"stream-features-{settings.worker_id}",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_session_timeout=10,
+        broker_heartbeat_interval=2,
+        broker_rebalance_timeout=15,
+        broker_request_timeout=30,
+        broker_commit_interval=1,
+        broker_max_poll_records=settings.batch_records_max,
+        worker_redirect_stdouts=False,
+    )

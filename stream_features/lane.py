@@ -1,0 +1,115 @@
+"""Lanes: Faust workers that take one fetched batch of one partition at a time, and resume where the state stands.
+
+Rule 1. One Faust message is one fetched batch of one partition, so Faust's cost per message is paid once per batch.
+Rule 2. After every rebalance the position comes from `resume_from` (the stored watermark), never from the group offset,
+        which is only a lag gauge.
+Rule 3. A fetch that was under way during a seek is dropped: its records are fetched again from the new position.
+
+Faust keeps the worker, the group membership, assignment, rebalances, flow control and agents. The overridden methods
+are private to Faust 0.15.3, hence the exact pin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, AppT, EventT, Message
+from faust.types.tuples import ConsumerMessage
+
+ResumeFrom = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
+
+
+class LaneConsumer(driver.Consumer):
+    """Faust's Kafka consumer with whole batches for messages and our own positions."""
+
+    app: LaneApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fetching = asyncio.Lock()
+        self._seeks = 0
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:
+        async with self._fetching:
+            seeks = self._seeks
+            records: Mapping[TP, list[Any]] = await super()._getmany(active_partitions, timeout)
+        return records if seeks == self._seeks else {}
+
+    async def perform_seek(self) -> None:
+        """Move every assigned partition to its stored watermark. Faust calls this after each rebalance."""
+        self._seeks += 1
+        async with self._fetching:  # Faust's own wait for a stopped flow does not wait in 0.15.3
+            assigned = self.assignment()
+            positions = await self.app.resume_from(assigned) if assigned else {}
+            await self.seek_wait(positions)
+            for tp, offset in positions.items():
+                self._read_offset[tp] = offset or None
+                self._committed_offset[tp] = None  # commit whatever comes next, even below the old group offset
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield one message per fetched batch; what is left at a rebalance is dropped, and fetched again after it."""
+        records, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not records or self.should_stop:
+            return
+        for key, batch in records.items():
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return
+            tp = TP(key.topic, key.partition)
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            yield tp, _message(tp, batch, generation)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets inside a batch are not holes."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """One agent without concurrency acks in order, so the newest ack is the group offset."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        offset: int = max(acked) + 1
+        acked.clear()
+        self._acked_index[tp].clear()
+        return offset
+
+
+def _message(tp: TP, batch: list[Any], generation: int) -> ConsumerMessage:
+    last, value = batch[-1], cast(bytes, batch)  # Faust hands the value on untouched; our schema does not decode it
+    return ConsumerMessage(
+        tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
+        {}, None, value, None, 0, 0, tp, generation_id=generation,
+    )  # fmt: skip
+
+
+class BatchSchema(faust.Schema[Any, Any]):
+    """Hands the fetched records to the agent untouched."""
+
+    def compile(self, app: AppT, **_: Any) -> Callable[..., Awaitable[EventT[Any]]]:
+        """The decoder that Faust asks for: no decoding."""
+
+        async def decode(message: Message, *, propagate: bool = False) -> EventT[Any]:
+            return app.create_event(None, message.value, {}, message)
+
+        return decode
+
+
+class LaneApp(faust.App):
+    """A Faust app whose topics are lanes. `resume_from` must be set before the worker starts."""
+
+    resume_from: ResumeFrom
+
+    async def on_first_start(self) -> None:
+        """Faust would make its data folder here; lanes have no tables, so a worker needs no disk."""
+
+    def _new_transport(self) -> Any:
+        transport = super()._new_transport()
+        transport.Consumer = LaneConsumer  # type: ignore[misc]  # Faust names the class on its transport class
+        return transport
+
+    def lane(self, topic: str) -> Any:
+        """The topic as a stream of batches: each event's value is a list of aiokafka ConsumerRecords."""
+        return self.topic(topic, schema=BatchSchema())
