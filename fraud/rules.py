@@ -1,0 +1,117 @@
+"""The rules: the simple start that a model must beat, and the fallback before any model.
+
+Rule 1. A rule is data: a code, a meaning, a weight, and the conditions that must all hold, which name features.
+Rule 2. A feature without a value (NaN) fulfils no condition.
+Rule 3. The score is 1 - product over the fired rules of (1 - weight): each rule is taken as an independent reason,
+        whose weight is the rough share of fraud among the transactions it fires for. No rule fired: 0. It is no
+        calibrated probability; that is a model's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud.features import NAMES
+
+VERSION: Final = "rules"  # where a model's version stands when the rules decide
+REVIEW_THRESHOLD: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`feature` >= `at_least`, which counts in multiples of another feature when `times` names one."""
+
+    feature: str
+    at_least: float
+    times: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; `weight` in (0, 1) is the score when it alone fires."""
+
+    code: str
+    meaning: str
+    weight: float
+    conditions: tuple[Condition, ...]
+
+
+RULES: Final = (
+    Rule(
+        "AMOUNT_FAR_ABOVE_MEAN",
+        "at least five times the card's usual amount, and far outside its spread",
+        0.6,
+        (
+            Condition("card_amount_over_mean_30d", 5),
+            Condition("card_amount_deviations_30d", 5),
+            Condition("card_count_30d", 10),
+        ),
+    ),
+    Rule(
+        "AMOUNT_ABOVE_OWN_MAX",
+        "at least twice the largest amount that the card paid in 30 days",
+        0.5,
+        (
+            Condition("request_amount_minor", 2, times="card_max_amount_minor_30d"),
+            Condition("card_count_30d", 20),
+        ),
+    ),
+    Rule(
+        "SPEND_BURST_24H",
+        "a quarter of what the card spent in 30 days falls in the last 24 hours, and this amount is above its mean",
+        0.3,
+        (
+            Condition("card_sum_amount_minor_24h", 0.25, times="card_sum_amount_minor_30d"),
+            Condition("card_amount_over_mean_30d", 2),
+            Condition("card_count_30d", 20),
+        ),
+    ),
+    Rule("CARD_VELOCITY_1H", "eight payments by one card within an hour", 0.5, (Condition("card_count_1h", 8),)),
+    Rule(
+        "TERMINAL_FRAUD_7D",
+        "a third of the terminal's matured week is known fraud",
+        0.7,
+        (Condition("terminal_fraud_share_7d", 1 / 3), Condition("terminal_fraud_count_7d", 2)),
+    ),
+    Rule(
+        "TERMINAL_FRAUD_28D",
+        "a tenth of the terminal's matured four weeks is known fraud, more than one case",
+        0.3,
+        (Condition("terminal_fraud_share_28d", 0.1), Condition("terminal_fraud_count_28d", 2)),
+    ),
+)
+_COLUMN: Final = {name: i for i, name in enumerate(NAMES)}
+
+
+def _holds(condition: Condition, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    limit: npt.NDArray[np.float32] | np.float32 = np.float32(condition.at_least)
+    if condition.times is not None:
+        limit = limit * vectors[:, _COLUMN[condition.times]]
+    holds: npt.NDArray[np.bool_] = vectors[:, _COLUMN[condition.feature]] >= limit
+    return holds
+
+
+def fired(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which rules fire, bool [rows, rules in the order of RULES]; vectors: float32 [rows, features in NAMES order]."""
+    result = np.empty((len(vectors), len(RULES)), np.bool_)
+    for column, rule in enumerate(RULES):
+        result[:, column] = np.logical_and.reduce([_holds(condition, vectors) for condition in rule.conditions])
+    return result
+
+
+_KEPT: Final = np.array([1.0 - rule.weight for rule in RULES])
+
+
+def score(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """The score in [0, 1], float32 [rows], of the rules that fired (see Rule 3)."""
+    result: npt.NDArray[np.float32] = (1.0 - np.where(which, _KEPT, 1.0).prod(axis=1)).astype(np.float32)
+    return result
+
+
+def codes(which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    """Reason codes of the rules that fired for one row, bool [rules]."""
+    return tuple(f"RULE_{RULES[i].code}" for i in np.flatnonzero(which).tolist())
