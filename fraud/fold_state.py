@@ -84,7 +84,7 @@ class EntityState(ABC):
             self._forget_events(slot)
         sizes = np.array([len(blob) // EVENT.itemsize for _, blob in logs], np.int64)
         self._logged[slots] = sizes
-        self._logged_max[slots] = 2 * sizes + LOG_SLACK
+        self._logged_max[slots] = LOG_SLACK
         self._replay(np.repeat(slots, sizes), np.frombuffer(b"".join(blob for _, blob in logs), EVENT))
 
     def take_changes(self) -> list[Change]:

@@ -1,0 +1,283 @@
+"""Backfill: the fold of the stream, over a file.
+
+Rule 1. The file's row order is the arrival order; event time never reorders it.
+Rule 2. A label takes its place before the first transaction with occurred_at_ms >= label_known_at_ms; labels with the same place
+        follow each other by label_known_at_ms, then by row.
+Rule 3. What the stream would refuse in a message, is refused here by row and column, and then nothing is written. What the stream
+        would not serve (duplicates, too late transactions) has no row in the output and is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import typer
+
+from fraud import features
+from fraud.fold import (
+    ACCEPTED,
+    DUPLICATE,
+    LABEL,
+    LABEL_APPLIED,
+    LABEL_EXPIRED,
+    LABEL_UNKNOWN,
+    TOO_LATE,
+    TRANSACTION,
+    CardFold,
+    TerminalFold,
+)
+from fraud.transaction import AMOUNT_MINOR_MAX, id_hash
+from fraud.wire import ID_PATTERN, TIME_MAX_MS, TIME_MIN_MS
+
+IDS: Final = ("transaction_id", "card_id", "terminal_id")
+NUMBERS: Final = ("amount_minor", "occurred_at_ms")
+LABELS: Final = ("label_is_fraud", "label_known_at_ms")
+EXIT_BAD_FILE: Final = 2
+
+Int64s = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class BadFileError(ValueError):
+    """The input cannot be folded; the message names column and row (the first row is 1) and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """vectors: `transaction_id` and one float32 column per feature, a row per served transaction in input order.
+
+    counts: what became of the input's transactions and labels.
+    """
+
+    vectors: pl.DataFrame
+    counts: dict[str, int]
+
+
+def backfill(table: pl.DataFrame) -> Backfilled:
+    """Fold all rows of `table` (its columns: see checked()). Raises BadFileError."""
+    table = checked(table)
+    hashes = np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64)
+    times, amounts = table["occurred_at_ms"].to_numpy(), table["amount_minor"].to_numpy()
+    cards = CardFold(keep_changes=False)
+    card = cards.apply_slots(_slots(cards, table["card_id"]), hashes, times, amounts)
+    log = _terminal_log(table, times, card.outcome == ACCEPTED)
+    terminals = TerminalFold(keep_changes=False)
+    slots = _slots(terminals, table["terminal_id"])
+    is_fraud = np.where(log.kind == LABEL, log.is_fraud[log.row], 0).astype(np.uint8)
+    terminal = terminals.apply_slots(
+        log.kind, slots[log.row], hashes[log.row], times[log.row], amounts[log.row], is_fraud
+    )
+    served = terminal.outcome == ACCEPTED
+    rows = log.row[served]
+    columns = {"transaction_id": table["transaction_id"][rows]}
+    width = card.vectors.shape[1]
+    for i, name in enumerate(features.NAMES):
+        column = card.vectors[rows, i] if i < width else terminal.vectors[served, i - width]
+        columns[name] = pl.Series(name, column)
+    counts = {
+        "transactions": table.height,
+        "served": len(rows),
+        "of them late": int((card.late[rows] | terminal.late[served]).sum()),
+        "duplicates": int((card.outcome == DUPLICATE).sum()),
+        "too late": int((card.outcome == TOO_LATE).sum() + (terminal.outcome == TOO_LATE).sum()),
+        "labels applied": int((terminal.outcome == LABEL_APPLIED).sum()),
+        "labels of unknown transactions": int((terminal.outcome == LABEL_UNKNOWN).sum()),
+        "labels expired": int((terminal.outcome == LABEL_EXPIRED).sum()),
+        "labels known after the last transaction": log.labels_after_end,
+    }
+    return Backfilled(pl.DataFrame(columns), counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _TerminalLog:
+    """Transactions and labels in the one order that the terminals' fold sees; `row` is the input's row of each."""
+
+    kind: npt.NDArray[np.uint8]
+    row: Int64s
+    is_fraud: npt.NDArray[np.uint8]
+    labels_after_end: int
+
+
+def _terminal_log(table: pl.DataFrame, times: Int64s, accepted: Mask) -> _TerminalLog:
+    rows = table.height
+    is_fraud = table["label_is_fraud"].fill_null(False).cast(pl.UInt8).to_numpy()
+    labelled = np.flatnonzero(table["label_known_at_ms"].is_not_null().to_numpy())
+    known = table["label_known_at_ms"].gather(labelled).to_numpy()
+    before = np.searchsorted(np.maximum.accumulate(times), known, side="left") if rows else known
+    inside = before < rows
+    order = np.lexsort((labelled[inside], known[inside], before[inside]))
+    before, label_row = before[inside][order], labelled[inside][order]
+    kind = np.full(rows + len(before), TRANSACTION, np.uint8)
+    row = np.empty(len(kind), np.int64)
+    label_at = before + np.arange(len(before))
+    kind[label_at], row[label_at] = LABEL, label_row
+    row[kind == TRANSACTION] = np.arange(rows)
+    kept = (kind == LABEL) | accepted[row]
+    return _TerminalLog(kind[kept], row[kept], is_fraud, int((~inside).sum()))
+
+
+def _slots(fold: CardFold | TerminalFold, ids: pl.Series) -> Int64s:
+    """slots() of each id, by way of the distinct ones."""
+    distinct = ids.unique(maintain_order=True)
+    slot_of = pl.DataFrame({"id": distinct, "slot": fold.slots(distinct.to_list())})
+    return ids.alias("id").to_frame().join(slot_of, on="id", how="left", maintain_order="left")["slot"].to_numpy()
+
+
+# -- the input's rules ----------------------------------------------------------------------------------------------------------
+
+
+def checked(table: pl.DataFrame) -> pl.DataFrame:
+    """The columns that the fold takes, with ids as text, numbers as Int64, labels as Boolean and Int64 (null: no label).
+
+    Required: transaction_id, card_id, terminal_id (text or integers), amount_minor, occurred_at_ms (integers).
+    Optional, but only together: label_is_fraud (Boolean, or 0 and 1), label_known_at_ms (integer), both null for no label.
+    Other columns are left out. Raises BadFileError for the first thing wrong.
+    """
+    _check_columns(table)
+    columns = [_checked_id(table[name]) for name in IDS]
+    columns.append(_checked_number(table["amount_minor"], 0, AMOUNT_MINOR_MAX, "an amount in minor units"))
+    columns.append(_checked_time(table["occurred_at_ms"]))
+    if LABELS[0] in table.columns:
+        columns += _checked_labels(table)
+    else:
+        columns += [pl.Series(LABELS[0], [None] * table.height, pl.Boolean), pl.Series(LABELS[1], [None] * table.height, pl.Int64)]  # fmt: skip
+    return pl.DataFrame(columns)
+
+
+def _check_columns(table: pl.DataFrame) -> None:
+    labels = LABELS if any(name in table.columns for name in LABELS) else ()
+    for name in (*IDS, *NUMBERS, *labels):
+        if name not in table.columns:
+            raise BadFileError(f"column {name} is missing; the file has {', '.join(table.columns) or 'no columns'}")
+
+
+def _checked_id(column: pl.Series) -> pl.Series:
+    if column.dtype.is_integer():
+        _refuse_first(column, column.is_null(), "null; an id is expected")
+        column = column.cast(pl.String)
+    elif column.dtype != pl.String:
+        raise BadFileError(f"column {column.name} has type {column.dtype}; text or integers are expected")
+    _refuse_first(column, column.is_null(), "null; an id is expected")
+    wrong = ~column.str.contains(ID_PATTERN.replace(r"\Z", r"\z"))
+    _refuse_first(column, wrong, "1 .. 64 characters of A-Z a-z 0-9 . _ - are expected, the first a letter or digit")
+    return column
+
+
+def _checked_number(column: pl.Series, low: int, high: int, meaning: str) -> pl.Series:
+    if not column.dtype.is_integer():
+        raise BadFileError(f"column {column.name} has type {column.dtype}; integers are expected ({meaning})")
+    _refuse_first(column, column.is_null(), f"null; {meaning} is expected")
+    return _in_range(column, low, high, meaning)
+
+
+def _in_range(column: pl.Series, low: int, high: int, meaning: str) -> pl.Series:
+    wide = column.cast(pl.Int64, strict=False)
+    outside = column.is_not_null() & (wide.is_null() | (wide < low) | (wide > high))
+    _refuse_first(column, outside.fill_null(True), f"{meaning}, {low} .. {high}, is expected")
+    return wide
+
+
+def _checked_time(column: pl.Series) -> pl.Series:
+    return _checked_number(column, TIME_MIN_MS, TIME_MAX_MS - 1, "a time in epoch milliseconds")
+
+
+def _checked_labels(table: pl.DataFrame) -> list[pl.Series]:
+    fraud, known = table[LABELS[0]], table[LABELS[1]]
+    if fraud.dtype.is_integer():
+        _refuse_first(fraud, fraud.is_not_null() & ~fraud.is_in([0, 1]), "true, false, 0, 1 or null is expected")
+        fraud = fraud.cast(pl.Boolean)
+    elif fraud.dtype not in (pl.Boolean, pl.Null):
+        raise BadFileError(f"column {fraud.name} has type {fraud.dtype}; Boolean, or 0 and 1, is expected")
+    if not known.dtype.is_integer() and known.dtype != pl.Null:
+        raise BadFileError(f"column {known.name} has type {known.dtype}; integers are expected (epoch milliseconds)")
+    known = _in_range(known.cast(pl.Int64) if known.dtype == pl.Null else known, TIME_MIN_MS, TIME_MAX_MS - 1, "a time in epoch milliseconds")  # fmt: skip
+    _refuse_first(fraud, fraud.is_null() & known.is_not_null(), "null, but label_known_at_ms is given")
+    _refuse_first(known, known.is_null() & fraud.is_not_null(), "null, but label_is_fraud is given")
+    _refuse_first(known, (known < table["occurred_at_ms"]).fill_null(False), "before the row's occurred_at_ms")
+    return [fraud.cast(pl.Boolean), known]
+
+
+def _refuse_first(column: pl.Series, wrong: pl.Series, reason: str) -> None:
+    rows = wrong.arg_true()
+    if len(rows):
+        row, value = rows[0], column[rows[0]]
+        shown = "" if value is None else f"{str(value)[:80]!r}; "
+        raise BadFileError(f"column {column.name}, row {row + 1} (the first is 1): {shown}{reason}")
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------------
+
+features_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features over files, without Kafka.")
+
+
+@features_app.callback()
+def _features() -> None:
+    """Features over files, without Kafka."""
+
+
+@features_app.command("backfill")
+def backfill_command(
+    input_path: Annotated[Path, typer.Option("--input", help="Parquet file of transactions in arrival order")],
+    output_path: Annotated[
+        Path, typer.Option("--output", help="Parquet file to write: transaction_id and the features")
+    ],
+) -> None:
+    """Compute the vector of every transaction of a file, exactly as the stream would have served it."""
+    started_s = time.perf_counter()
+    try:
+        if not output_path.parent.is_dir():
+            raise NotADirectoryError(None, f"there is no folder {output_path.parent}")
+        result = backfill(read_table(input_path))
+        write_whole(output_path, lambda path: result.vectors.write_parquet(path, compression="zstd"))
+    except BadFileError as error:
+        typer.echo(f"{input_path}: {error}. Nothing was written.", err=True)
+        raise typer.Exit(EXIT_BAD_FILE) from None
+    except OSError as error:
+        typer.echo(
+            f"--output {output_path}: {error.strerror or error}; choose a folder that exists and has room.", err=True
+        )
+        raise typer.Exit(EXIT_BAD_FILE) from None
+    elapsed_s = time.perf_counter() - started_s
+    for name, count in result.counts.items():
+        typer.echo(f"{count:>12,}  {name}")
+    per_row_us = elapsed_s / max(1, result.counts["transactions"]) * 1e6
+    typer.echo(
+        f"{output_path}: {len(features.NAMES)} features ({features.FEATURE_HASH}) in {elapsed_s:.1f} s, {per_row_us:.1f} us "
+        f"per transaction ({platform.machine()}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]})"
+    )
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """The columns of a Parquet file that the fold takes. Raises BadFileError when it cannot be read."""
+    if path.exists() and not path.is_file():
+        raise BadFileError("is not a file; give one Parquet file")
+    try:
+        present = pl.read_parquet_schema(path)
+        names: list[str] = [name for name in (*IDS, *NUMBERS, *LABELS) if name in present]
+        return pl.read_parquet(path, columns=names, glob=False)
+    except OSError as error:
+        raise BadFileError(f"cannot be read: {error.strerror or error}") from None
+    except pl.exceptions.PolarsError as error:
+        raise BadFileError(f"is not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears complete or not at all: beside its place, then fsync and rename."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
