@@ -10,10 +10,12 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
@@ -42,10 +44,16 @@ def histogram(metric: Metric) -> Histogram:
     return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets)
 
 
-def observe_many(target: Histogram, values: Iterable[float]) -> None:
-    """Observe each value of a batch."""
-    for value in values:
-        target.observe(value)
+def observe_many(target: Histogram, values: npt.ArrayLike) -> None:
+    """Observe each value of a batch, none NaN: what `observe` for each would do, at a hundredth of its cost.
+
+    The client has no call for it, so the counts are added to its buckets.
+    """
+    observed = np.asarray(values, np.float64)
+    counts = np.bincount(np.searchsorted(target._upper_bounds, observed))
+    for place in np.flatnonzero(counts).tolist():
+        target._buckets[place].inc(int(counts[place]))
+    target._sum.inc(float(observed.sum()))
 
 
 def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib.BoundLogger:

@@ -1,0 +1,119 @@
+"""`python -m scorer`: the scorer. Everything is wired here; the environment is read once.
+
+Rule 1. Exit codes: 0 stopped by SIGTERM or SIGINT; 70 a fault that a restart heals; 1 a flood of dead letters;
+        2 vectors of other features, or two scorers under one name: a person must look.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from typing import Final
+
+import structlog
+import typer
+from kafka import KafkaConsumer
+from kafka.errors import FencedInstanceIdError, KafkaError
+
+from adapters.telemetry import configure_logging, serve_metrics
+from fraud.flood import DeadLetterFloodError
+from scorer.lane import FeatureHashMismatchError
+from scorer.loop import KafkaAwayError, Limits, ScoringLoop
+from scorer.marks import read_marks
+from scorer.settings import ScorerSettings
+from scorer.slot import ModelSlot
+from scorer.writer import ScoreWriter
+
+EXIT_FLOOD: Final = 1
+EXIT_PERSON: Final = 2
+EXIT_RESTART: Final = 70
+SLOT_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 4.0
+
+
+def _consumer(settings: ScorerSettings) -> KafkaConsumer:
+    return KafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        client_id=f"scorer-{settings.scorer_id}",
+        group_id=settings.scorer_group,
+        group_instance_id=f"{settings.scorer_group}-{settings.scorer_id}",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=settings.poll_records_max,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=settings.fetch_wait_ms,
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=2_000,
+        max_poll_interval_ms=300_000,
+        metadata_max_age_ms=10_000,  # a topic made after the start is found within ten seconds
+        reconnect_backoff_max_ms=1_000,
+        bootstrap_timeout_ms=int(settings.kafka_away_seconds_max * 1000),
+        allow_auto_create_topics=False,
+    )
+
+
+def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
+    consumer = _consumer(settings)
+    writer = ScoreWriter(settings.kafka_bootstrap, settings.partitions, settings.kafka_away_seconds_max)
+    limits = Limits(settings.kafka_away_seconds_max, settings.dead_letter_share_max, settings.dead_letter_records_min)
+    marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
+    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits)
+
+
+def _end(code: int, message: str) -> None:
+    """Say why and end now. Nothing is flushed: all that counts stands in Kafka."""
+    structlog.get_logger("scorer").error(message, exit_code=code)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets; a stop that takes longer than STOP_SECONDS_MAX is ended: the marks hold."""
+    stop = threading.Event()
+
+    def asked(number: int, frame: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            deadline = threading.Timer(STOP_SECONDS_MAX, _end, (0, "stopped without waiting for Kafka any longer"))
+            deadline.daemon = True
+            deadline.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked)
+    return stop
+
+
+def main() -> None:
+    """Score `features` until SIGTERM or SIGINT."""
+    settings = ScorerSettings.read()
+    log = configure_logging(settings, "scorer")
+    stop = _stop_on_signals()
+    slot = ModelSlot(settings.models)
+    try:
+        slot.settle(SLOT_SECONDS_MAX)
+        consumer, writer, loop = _wired(settings, slot)
+        serve_metrics(settings, loop.health)
+        log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)
+        loop.run(stop)
+    except FeatureHashMismatchError as error:
+        _end(EXIT_PERSON, str(error))
+    except FencedInstanceIdError:
+        _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
+    except DeadLetterFloodError as error:
+        _end(EXIT_FLOOD, str(error))
+    except (KafkaError, KafkaAwayError) as error:
+        _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
+    except Exception:
+        log.exception("the batch failed")
+        _end(EXIT_RESTART, "ended for a restart")
+    slot.close()
+    writer.close()
+    consumer.close(timeout_ms=1000)
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,117 @@
+"""One partition of `features`: its records decoded, its repeated rows dropped, its scores packed.
+
+Rule 1. A lane's marks say which rows are done; they begin with what its partition of `scores` holds (marks.py).
+Rule 2. A record that cannot be read is refused with a reason; vectors of other features stop the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.kafka import Record
+from fraud.dead_letters import BadMessageError, Reason
+from fraud.features import FEATURE_HASH, NAMES
+from fraud.packed import COLUMNS, ROWS_MAX, SCORES, TEXT, VECTORS, Batch, OriginMarks, pack, unpack
+from scorer import marks
+from scorer.judge import Verdicts
+
+_IDENTITY: Final = (
+    "origin_partition",
+    "origin_offset",
+    "transaction_id",
+    "card_id",
+    "terminal_id",
+    "amount_minor",
+    "occurred_at_ms",
+    "ingested_at_ms",
+)
+_DTYPES: Final = {name: np.dtype(dtype) for name, dtype in COLUMNS[VECTORS].items() if dtype != TEXT}
+
+
+class FeatureHashMismatchError(RuntimeError):
+    """`features` holds vectors of other features than this code scores; the message names both hashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that goes to the dead-letter topic."""
+
+    record: Any
+    error: BadMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken of one partition: rows that were not scored before, per record, and what was refused."""
+
+    fresh: list[Batch]
+    refused: list[Refused]
+    repeated_rows: int
+
+
+class Lane:
+    """One partition; `done` are the marks of what stands in its partition of `scores`."""
+
+    def __init__(self, partition: int, done: OriginMarks) -> None:
+        self.partition = partition
+        self._seen = done
+        self._written = OriginMarks(done.marks)
+
+    def take(self, records: Sequence[Any]) -> Taken:
+        """Decode consumer records in log order. Raises FeatureHashMismatchError."""
+        fresh: list[Batch] = []
+        refused: list[Refused] = []
+        repeated = 0
+        for record in records:
+            try:
+                batch = _decoded(record.value)
+            except BadMessageError as error:
+                refused.append(Refused(record, error))
+                continue
+            new = self._seen.fresh(batch)
+            repeated += batch.rows - new.rows
+            if new.rows:
+                fresh.append(new)
+        return Taken(fresh, refused, repeated)
+
+    def scores(self, batch: Batch, verdicts: Verdicts, rows: slice, stage_at_ms: int) -> Iterator[tuple[int, Record]]:
+        """The scores records of this lane's `rows` of a judged batch, each with the marks as they stand after it."""
+        for first in range(rows.start, rows.stop, ROWS_MAX):
+            index = np.arange(first, min(first + ROWS_MAX, rows.stop))
+            part = batch.take(index)
+            marks.advance(self._written, part)
+            meta = {
+                "feature_hash": FEATURE_HASH,
+                "model_version": verdicts.version,
+                "stage_at_ms": stage_at_ms,
+                "threshold": verdicts.review_threshold,
+                marks.META_KEY: marks.to_meta(self._written),
+            }
+            columns = {name: part.columns[name] for name in _IDENTITY}
+            columns["score"] = verdicts.score[index]
+            columns["rules_score"] = verdicts.rules_score[index]
+            columns["decision"] = verdicts.decision[index]
+            yield self.partition, (None, pack(SCORES, columns, meta), [])
+
+
+def _decoded(raw: bytes | None) -> Batch:
+    batch = unpack(raw, (VECTORS,))
+    told = batch.meta.get("feature_hash") if isinstance(batch.meta, dict) else None
+    if not isinstance(told, str):
+        raise BadMessageError(Reason.PACKED_INVALID, "meta has no feature_hash")
+    if told != FEATURE_HASH:
+        raise FeatureHashMismatchError(
+            f"features holds vectors of features {told}, this scorer is built for {FEATURE_HASH}: run the feature "
+            "worker and the scorer of one release, and start the topic features empty"
+        )
+    for name, dtype in _DTYPES.items():
+        column = batch.columns[name]
+        if not isinstance(column, np.ndarray) or column.dtype != dtype:
+            raise BadMessageError(Reason.PACKED_INVALID, f"column {name} is not {dtype}")
+    if batch.array("vector").shape != (batch.rows, len(NAMES)):
+        raise BadMessageError(Reason.PACKED_INVALID, f"vectors are not [{batch.rows}, {len(NAMES)}]")
+    return batch

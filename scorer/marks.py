@@ -1,0 +1,102 @@
+"""The scorer's memory across restarts: the origin marks, kept in what it writes.
+
+Rule 1. Every record of `scores` carries the marks as they stood after it: the last origin offset of each partition of
+        `transactions` that stands in this partition of `scores`. So the last record alone tells what is done.
+Rule 2. The consumer group's offset is where to begin reading, never the judge of what is done.
+Rule 3. Of several records the larger mark counts: a scorer that wakes up late may have written older marks last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
+
+from fraud import topics
+from fraud.dead_letters import BadMessageError
+from fraud.packed import SCORES, Batch, OriginMarks, unpack
+
+META_KEY: Final = "marks"
+TAIL_RECORDS: Final = 20
+_ORIGIN: Final = topics.TRANSACTIONS.name
+
+log = structlog.get_logger("scorer.marks")
+
+
+def to_meta(marks: OriginMarks) -> dict[str, int]:
+    """Marks as they stand in the meta of a record: last origin offset by origin partition."""
+    return {str(partition): offset for (_, partition), offset in sorted(marks.marks.items())}
+
+
+def advance(marks: OriginMarks, written: Batch) -> None:
+    """Move the marks past the rows of `written`, of which each origin partition ascends."""
+    partitions, offsets = written.array("origin_partition"), written.array("origin_offset")
+    for partition in set(partitions.tolist()):
+        marks.marks[_ORIGIN, partition] = int(offsets[partitions == partition][-1])
+
+
+def merged(metas: Iterable[Mapping[str, Any]]) -> OriginMarks:
+    """The marks that the records with these metas leave."""
+    marks: dict[tuple[str, int], int] = {}
+    for meta in metas:
+        for partition, offset in meta.get(META_KEY, {}).items():
+            source = (_ORIGIN, int(partition))
+            marks[source] = max(int(offset), marks.get(source, -1))
+    return OriginMarks(marks)
+
+
+def read_marks(bootstrap: str, partitions: Iterable[int], timeout_s: float) -> dict[int, OriginMarks]:
+    """The marks of these partitions of `scores`, from their newest records; empty where nothing was written yet.
+
+    Raises KafkaError when Kafka does not answer within `timeout_s`.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id="scorer-marks",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+        bootstrap_timeout_ms=int(timeout_s * 1000),
+    )
+    try:
+        tails = _tails(consumer, [TopicPartition(topics.SCORES.name, p) for p in partitions], timeout_s)
+    finally:
+        consumer.close()
+    marks = {tp.partition: merged(_metas(tail)) for tp, tail in tails.items()}
+    log.info("marks", partitions={partition: to_meta(mark) for partition, mark in marks.items()})
+    return marks
+
+
+def _tails(
+    consumer: KafkaConsumer, wanted: list[TopicPartition], timeout_s: float
+) -> dict[TopicPartition, list[bytes]]:
+    deadline = time.monotonic() + timeout_s
+    consumer.assign(wanted)
+    ends = consumer.end_offsets(wanted, timeout_ms=int(timeout_s * 1000))
+    begins = consumer.beginning_offsets(wanted, timeout_ms=int(timeout_s * 1000))
+    tails: dict[TopicPartition, list[bytes]] = {tp: [] for tp in wanted}
+    for tp in wanted:
+        consumer.seek(tp, max(begins[tp], ends[tp] - TAIL_RECORDS))
+    left = {tp for tp in wanted if ends[tp] > begins[tp]}
+    while left:
+        if time.monotonic() > deadline:
+            raise KafkaTimeoutError(f"the newest records of {sorted(left)} were not read within {timeout_s:.0f} s")
+        for tp, records in consumer.poll(timeout_ms=200).items():
+            tails[tp] += [record.value for record in records]
+            if records[-1].offset + 1 >= ends[tp]:
+                left.discard(tp)
+    return tails
+
+
+def _metas(tail: Iterable[bytes]) -> list[Mapping[str, Any]]:
+    metas: list[Mapping[str, Any]] = []
+    for raw in tail:
+        try:
+            metas.append(unpack(raw, (SCORES,)).meta)
+        except BadMessageError as error:
+            log.warning("a record of scores is no packed batch of scores; it is left out", reason=error.detail)
+    return metas

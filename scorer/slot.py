@@ -1,0 +1,151 @@
+"""The model slot: the model that decides now, and the only way that another one takes its place.
+
+Rule 1. Preparing a model never delays scoring: it happens on a thread beside the loop, which only swaps one reference.
+Rule 2. Files, manifest, features and XGBoost's version are checked, a child process loads the model and runs the
+        canaries, and only then does this process load it.
+Rule 3. Whatever is wrong, the last good model goes on deciding; it is counted, and said once.
+Rule 4. Before any model the slot is empty, and the rules decide.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from adapters.model_store import ModelStore
+from adapters.telemetry import counter, gauge
+from fraud import metrics, rules
+from fraud.model import ModelRefusedError
+from scorer.model import Model, load
+
+LOOK_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 30.0
+CHILD_SECONDS_MAX: Final = 60.0
+
+log = structlog.get_logger("scorer.slot")
+
+
+class ChildCheck:
+    """Runs `python -m scorer.verify` on a version; `stop` ends a check that is under way."""
+
+    def __init__(self, seconds_max: float = CHILD_SECONDS_MAX) -> None:
+        self._seconds_max = seconds_max
+        self._child: subprocess.Popen[str] | None = None
+
+    def __call__(self, folder: Path) -> None:
+        """Return when the child could load the version. Raises ModelRefusedError when not."""
+        command = [sys.executable, "-m", "scorer.verify", str(folder)]
+        self._child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _, said = self._child.communicate(timeout=self._seconds_max)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise ModelRefusedError(f"{folder.name} was not loaded within {self._seconds_max:.0f} s") from None
+        code = self._child.returncode
+        if code == 1:
+            raise ModelRefusedError((said.strip().splitlines() or [f"{folder.name} was refused"])[-1])
+        if code != 0:
+            raise ModelRefusedError(f"{folder.name} crashed the process that loaded it (exit code {code}): train again")
+
+    def stop(self) -> None:
+        """Kill the child, if one runs."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+
+
+class ModelSlot:
+    """Follows the champion of the registry below `root`. `refresh` is called by the scoring loop, between batches."""
+
+    def __init__(
+        self,
+        root: Path,
+        check: Callable[[Path], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = root
+        self._store = ModelStore(root)
+        self._child = ChildCheck()
+        self._check = check or self._child
+        self._clock = clock
+        self._look_at = 0.0
+        self._retry_at: dict[str, float] = {}
+        self._said: set[str] = set()
+        self._worker: threading.Thread | None = None
+        self._outcome: Model | Exception | None = None
+        self._preparing = ""
+        self.model: Model | None = None
+        gauge(metrics.MODEL_INFO).labels(rules.VERSION).set(1)
+
+    @property
+    def version(self) -> str:
+        """The version that decides; `rules` before any model."""
+        return rules.VERSION if self.model is None else self.model.version
+
+    def refresh(self) -> bool:
+        """Look for another champion and prepare it beside; swap one that is ready. Never blocks; True after a swap."""
+        if self._worker is not None:
+            return self._finish() if not self._worker.is_alive() else False
+        now = self._clock()
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
+        champion = self._champion()
+        if champion is None or champion == self.version or now < self._retry_at.get(champion, 0.0):
+            return False
+        self._preparing = champion
+        self._worker = threading.Thread(target=self._prepare, args=(champion,), name="model-slot", daemon=True)
+        self._worker.start()
+        return False
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the champion of this moment is in the slot or refused: a restart shall not begin with rules."""
+        self.refresh()
+        if self._worker is not None:
+            self._worker.join(timeout_s)
+            self.refresh()
+
+    def close(self) -> None:
+        """End a preparation that is under way."""
+        self._child.stop()
+
+    def _champion(self) -> str | None:
+        try:
+            return self._store.champion()
+        except (ModelRefusedError, OSError) as error:
+            self._refused("aliases", error)
+            return None
+
+    def _prepare(self, version: str) -> None:
+        try:
+            self._store.read(version)  # a damaged file shows here, before a process is spent on it
+            self._check(self._root / version)
+            self._outcome = load(self._store.read(version))
+        except Exception as error:  # rule 3: whatever is wrong, the last good model goes on
+            self._outcome = error
+
+    def _finish(self) -> bool:
+        outcome, self._outcome, self._worker = self._outcome, None, None
+        if not isinstance(outcome, Model):
+            self._retry_at[self._preparing] = self._clock() + RETRY_SECONDS
+            self._refused(self._preparing, outcome)
+            return False
+        before, self.model = self.version, outcome
+        counter(metrics.MODEL_LOADS_TOTAL).labels("loaded").inc()
+        gauge(metrics.MODEL_INFO).remove(before)
+        gauge(metrics.MODEL_INFO).labels(outcome.version).set(1)
+        log.info("model swapped", version=outcome.version, before=before, review_threshold=outcome.review_threshold)
+        return True
+
+    def _refused(self, what: str, error: Exception | None) -> None:
+        counter(metrics.MODEL_LOADS_TOTAL).labels("refused").inc()
+        message = f"{what}: {error}"
+        if message not in self._said:
+            self._said.add(message)
+            log.error("model refused, the last good one stays", refused=what, deciding=self.version, reason=str(error))
