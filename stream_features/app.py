@@ -152,6 +152,9 @@ def _faust_app(settings: FeatureSettings) -> LaneApp:
         stream_buffer_maxsize=8,
         stream_recovery_delay=0,
         consumer_group_instance_id=f"stream-features-{settings.worker_id}",
+        # The returning static member must bear the same url as before, or Faust refuses its assignment for ever; the
+        # default is made of the host name, which changes with a new container or network.
+        canonical_url=f"http://stream-features-{settings.worker_id}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
         broker_session_timeout=10,
