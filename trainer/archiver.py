@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
@@ -108,19 +109,28 @@ class Archiver:
             await consumer.stop()
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
-        names = [topic.name for topic in ARCHIVED]
-        known: set[str] = await consumer.topics()
-        if missing := sorted(set(names) - known):
-            raise MissingTopicError(
-                f"no topic {', '.join(missing)} at {self._bootstrap}: run `fraudstream topics init`"
-            )
-        sources = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or ())]
+        sources = await self._sources()
         consumer.assign(sources)
         begins, ends = await consumer.beginning_offsets(sources), await consumer.end_offsets(sources)
         for source in sources:
             self._partitions[source] = self._resumed(source, begins[source], ends[source])
             consumer.seek(source, self._partitions[source].chunk.next)
-        self._log.info("archiving", topics=len(names), partitions=len(sources), lake=str(self._lake.root))
+        self._log.info("archiving", partitions=len(sources), lake=str(self._lake.root))
+
+    async def _sources(self) -> list[TopicPartition]:
+        """Every partition of every archived topic, as the broker has them."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, client_id=STAGE)
+        await admin.start()
+        try:
+            described = await admin.describe_topics([topic.name for topic in ARCHIVED])
+        finally:
+            await admin.close()
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+        if missing := sorted(topic.name for topic in ARCHIVED if not counts.get(topic.name)):
+            raise MissingTopicError(
+                f"no topic {', '.join(missing)} at {self._bootstrap}: the init step has not made it yet"
+            )
+        return [TopicPartition(topic.name, number) for topic in ARCHIVED for number in range(counts[topic.name])]
 
     def _resumed(self, source: TopicPartition, begin: int, end: int) -> _Partition:
         """Where the lake ends, the log must go on."""

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from fraud import packed, topics
+from fraud.alert import Alert, parse_alert
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.labels import Label, parse_label
@@ -201,20 +202,6 @@ def _feature_names(batch: Batch) -> Sequence[str]:
     return NAMES if (feature_hash, width) == (FEATURE_HASH, len(NAMES)) else [f"vector_{i:03d}" for i in range(width)]
 
 
-class _AlertRow(msgspec.Struct):
-    """The part of an alert that the lake has columns for; fraud/alert.py has the whole."""
-
-    alert_id: str
-    transaction_id: str
-    card_id: str
-    occurred_at_ms: int
-    score: float
-    decision: str
-    model_version: str
-    origin_partition: int
-    origin_offset: int
-
-
 @dataclass(frozen=True, slots=True)
 class _DeadLetterRow:
     reason: str
@@ -222,16 +209,6 @@ class _DeadLetterRow:
     source_topic: str
     source_partition: int
     source_offset: int
-
-
-_alert = msgspec.json.Decoder(_AlertRow).decode
-
-
-def _parse_alert(record: LogRecord) -> _AlertRow:
-    try:
-        return _alert(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadMessageError(Reason.NOT_JSON, str(error)) from error
 
 
 def _parse_dead_letter(record: LogRecord) -> _DeadLetterRow:
@@ -243,7 +220,13 @@ def _parse_dead_letter(record: LogRecord) -> _DeadLetterRow:
         raise BadMessageError(Reason.FIELD_MISSING, f"header {error}") from error
 
 
-_TYPES: Final[Mapping[Any, Any]] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+_TYPES: Final[Mapping[Any, Any]] = {
+    str: pl.String,
+    int: pl.Int64,
+    float: pl.Float64,
+    bool: pl.Boolean,
+    tuple[str, ...]: pl.List(pl.String),
+}
 
 
 def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
@@ -252,7 +235,7 @@ def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 _TRANSACTIONS_SCHEMA: Final = _schema(Transaction)
 _LABELS_SCHEMA: Final = _schema(Label)
-_ALERTS_SCHEMA: Final = _schema(_AlertRow)
+_ALERTS_SCHEMA: Final = _schema(Alert)
 _DEAD_LETTERS_SCHEMA: Final = {
     "reason": pl.String,
     "detail": pl.String,
@@ -288,5 +271,5 @@ def chunk_for(topic: str, first: int, marks: OriginMarks) -> Chunk:
     if topic == topics.LABELS.name:
         return RawChunk(first, marks, _LABELS_SCHEMA, lambda r: parse_label(r.value, r.key))
     if topic == topics.ALERTS.name:
-        return RawChunk(first, marks, _ALERTS_SCHEMA, _parse_alert)
+        return RawChunk(first, marks, _ALERTS_SCHEMA, lambda r: parse_alert(r.value))
     return RawChunk(first, marks, _DEAD_LETTERS_SCHEMA, _parse_dead_letter)

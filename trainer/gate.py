@@ -30,6 +30,8 @@ def verdict(store: ModelStore, judged: pl.DataFrame, promise: Scores, seed: int)
     champion = store.champion()
     if champion is None:
         return Gate(PROMOTED, "there is no champion yet")
+    if promise.ap is None:
+        return Gate(REJECTED, "no fraud was left in the validation period to measure on, and there is a champion")
     try:
         stored = store.read(champion)
     except ModelRefusedError as error:
