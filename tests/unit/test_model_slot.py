@@ -1,0 +1,291 @@
+"""The model slot under damage: whatever is wrong with a version, the last good one goes on deciding.
+
+Rule 1. Real models, real files; every mutant must be refused with a reason, and none may reach the slot.
+Rule 2. Most mutants are refused by hash; what passes the hash is shown to the child process too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import xgboost as xgb
+
+from adapters.model_store import Aliases, ModelStore
+from adapters.telemetry import counter
+from fraud import metrics
+from fraud.features import FEATURE_HASH, NAMES
+from fraud.model import Floats, Gate, Manifest, ModelRefusedError, Promise, TrainedOn, canaries_of, file_hashes
+from scorer import verify
+from scorer.model import Model, load
+from scorer.slot import ChildCheck, ModelSlot
+
+DAY_MS = 86_400_000
+WAIT_S = 60.0
+
+
+@cache
+def vectors() -> Floats:
+    rng = np.random.default_rng(5)
+    rows = rng.random((400, len(NAMES))).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    return rows
+
+
+@cache
+def trees(rounds: int) -> bytes:
+    labels = (np.nan_to_num(vectors()[:, 3]) > 0.5).astype(np.float32)
+    params = {"objective": "binary:logistic", "base_score": 0.5, "max_depth": 3, "nthread": 1}
+    booster = xgb.train(params, xgb.DMatrix(vectors(), label=labels), num_boost_round=rounds)
+    return bytes(booster.save_raw("ubj"))
+
+
+def scores_of(model: bytes) -> Floats:
+    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(model))
+    return np.asarray(booster.inplace_predict(vectors()[:16], validate_features=False), np.float32)
+
+
+def manifest_of(files: dict[str, bytes], rounds: int) -> Manifest:
+    return Manifest(
+        as_of_ms=17_000 * DAY_MS,
+        created_at="2026-01-01T00:00:00Z",
+        feature_hash=FEATURE_HASH,
+        feature_names=NAMES,
+        xgboost_version=xgb.__version__,
+        files=file_hashes(files),
+        trained_on=TrainedOn(0, DAY_MS, 100, 3),
+        labels_known_by_ms=DAY_MS,
+        params={"rounds": rounds},
+        promise=Promise(0.9, 0.6, 0.3, 0, DAY_MS, 10, 1),
+        thresholds={"review": 0.25},
+        canaries=canaries_of(vectors()[:16], scores_of(trees(rounds))),
+        gate=Gate("promoted", "no champion before it"),
+    )
+
+
+def files_of(rounds: int) -> dict[str, bytes]:
+    return {"model.ubj": trees(rounds), "card.md": b"# card", "metrics.json": b"{}"}
+
+
+def publish(root: Path, rounds: int = 3, files: dict[str, bytes] | None = None, **changes: object) -> str:
+    """Publish a whole version, with `changes` to its manifest: a version that no hash can tell from a good one."""
+    content = files_of(rounds) if files is None else files
+    manifest = msgspec.structs.replace(manifest_of(content, rounds), **changes)
+    return ModelStore(root).publish(manifest, content)
+
+
+def point_to(root: Path, version: str) -> None:
+    """Let the alias name a version without the registry's own check."""
+    store = ModelStore(root)
+    store.set_aliases(store.aliases(), Aliases(champion=version))
+
+
+def no_child(_: Path) -> None:
+    """Stands for the child process in tests of what comes before and after it."""
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settled(slot: ModelSlot, clock: Clock) -> ModelSlot:
+    clock.now += 100
+    slot.settle(WAIT_S)
+    return slot
+
+
+def refused_count() -> float:
+    value: float = counter(metrics.MODEL_LOADS_TOTAL).labels("refused")._value.get()
+    return value
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+
+
+def test_an_empty_registry_leaves_the_slot_to_the_rules(tmp_path: Path) -> None:
+    slot = ModelSlot(tmp_path / "models", no_child)
+    slot.settle(WAIT_S)
+    assert slot.model is None
+    assert slot.version == "rules"
+
+
+def test_the_champion_is_loaded_through_a_real_child_and_scores_as_it_was_published(tmp_path: Path) -> None:
+    version = publish(tmp_path)
+    point_to(tmp_path, version)
+    slot = ModelSlot(tmp_path)
+    slot.settle(WAIT_S)
+    assert slot.version == version
+    assert slot.model is not None
+    assert slot.model.score(vectors()[:16]).tobytes() == scores_of(trees(3)).tobytes()
+    assert slot.model.review_threshold == 0.25
+
+
+def test_contributions_and_bias_add_up_to_the_score(tmp_path: Path) -> None:
+    model = load(ModelStore(tmp_path).read(publish(tmp_path)))
+    margin = model.contributions(vectors()[:16]).sum(axis=1)
+    assert model.contributions(vectors()[:16]).shape == (16, len(NAMES) + 1)
+    assert np.allclose(1 / (1 + np.exp(-margin)), model.score(vectors()[:16]), atol=1e-5)
+
+
+def test_scoring_goes_on_with_the_old_model_while_another_is_prepared_and_then_swaps_once(tmp_path: Path) -> None:
+    first, second = publish(tmp_path, 3), publish(tmp_path, 4)
+    point_to(tmp_path, first)
+    clock, may_end = Clock(), [True]
+
+    def slow_child(_: Path) -> None:
+        until(lambda: may_end[0])
+
+    slot = settled(ModelSlot(tmp_path, slow_child, clock), clock)
+    may_end[0] = False
+    point_to(tmp_path, second)
+    deciding = []
+    clock.now += 1
+    for _ in range(50):
+        assert slot.refresh() is False
+        assert slot.model is not None
+        deciding.append(slot.model.version)
+    assert set(deciding) == {first}
+    may_end[0] = True
+    until(slot.refresh)
+    assert slot.version == second
+    assert slot.refresh() is False
+
+
+def test_the_alias_is_looked_at_only_every_half_second(tmp_path: Path) -> None:
+    clock = Clock()
+    slot = settled(ModelSlot(tmp_path, no_child, clock), clock)
+    point_to(tmp_path, publish(tmp_path))
+    clock.now += 0.4
+    slot.settle(WAIT_S)
+    assert slot.version == "rules"
+    clock.now += 0.2
+    slot.settle(WAIT_S)
+    assert slot.version != "rules"
+
+
+def mutants() -> list[tuple[str, str, Callable[[bytes], bytes]]]:
+    """Name, file, damage."""
+    rng = np.random.default_rng(11)
+    size = len(trees(4))
+    found: list[tuple[str, str, Callable[[bytes], bytes]]] = []
+    for cut in (0, 1, 10, size // 2, size - 1):
+        found.append((f"truncated to {cut}", "model.ubj", lambda raw, cut=cut: raw[:cut]))
+    for position in rng.integers(0, size, 30).tolist():
+        bit = 1 << (position % 8)
+        found.append(
+            (
+                f"bit {bit} at {position}",
+                "model.ubj",
+                lambda raw, p=position, b=bit: raw[:p] + bytes([raw[p] ^ b]) + raw[p + 1 :],
+            )
+        )
+    found += [
+        ("longer", "model.ubj", lambda raw: raw + b"}"),
+        ("another model", "model.ubj", lambda _: trees(5)),
+        ("not a model", "model.ubj", lambda _: b"\x80\x04cos\nsystem\n(S'true'\ntR."),
+        ("another card", "card.md", lambda raw: raw + b"!"),
+        ("empty metrics", "metrics.json", lambda _: b""),
+        ("empty manifest", "manifest.json", lambda _: b""),
+        ("truncated manifest", "manifest.json", lambda raw: raw[:-20]),
+        ("other threshold", "manifest.json", lambda raw: raw.replace(b'"review": 0.25', b'"review": 0.01')),
+        ("other feature hash", "manifest.json", lambda raw: raw.replace(FEATURE_HASH.encode(), b"0123456789ab")),
+        ("other XGBoost", "manifest.json", lambda raw: raw.replace(xgb.__version__.encode(), b"9.9.9")),
+        ("binary manifest", "manifest.json", lambda _: bytes(range(256))),
+        ("path outside", "manifest.json", lambda raw: raw.replace(b'"card.md"', b'"../card.md"')),
+    ]
+    return found
+
+
+def test_every_mutant_is_refused_and_counted_and_the_last_good_model_stays(tmp_path: Path) -> None:
+    good, bad = publish(tmp_path, 3), publish(tmp_path, 4)
+    point_to(tmp_path, good)
+    clock = Clock()
+    slot = settled(ModelSlot(tmp_path, no_child, clock), clock)
+    kept = slot.model
+    point_to(tmp_path, bad)
+    for name, file, damage in mutants():
+        path = tmp_path / bad / file
+        whole, before = path.read_bytes(), refused_count()
+        path.write_bytes(damage(whole))
+        assert path.read_bytes() != whole, name
+        settled(slot, clock)
+        assert slot.model is kept, name
+        assert refused_count() == before + 1, name
+        path.write_bytes(whole)
+    assert settled(slot, clock).version == bad  # mended, it is taken
+
+
+def test_a_deleted_version_and_damaged_aliases_leave_the_last_good_model(tmp_path: Path) -> None:
+    good = publish(tmp_path)
+    point_to(tmp_path, good)
+    clock = Clock()
+    slot = settled(ModelSlot(tmp_path, no_child, clock), clock)
+    for aliases in (b"", b"{", b"[]", b'{"champion":"20200101T000000-aaaaaa"}', b'{"champion":"../../etc"}', b"{}"):
+        (tmp_path / "aliases.json").write_bytes(aliases)
+        assert settled(slot, clock).version == good
+
+
+def other_canary_scores() -> dict[str, object]:
+    return {"canaries": canaries_of(vectors()[:16], scores_of(trees(3)) + np.float32(1e-4))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"feature_hash": "0123456789ab"}, "trained on features"),
+        ({"xgboost_version": "2.1.0"}, "made by XGBoost"),
+        ({"thresholds": {}}, "thresholds.review"),
+        ({"thresholds": {"review": 7.0}}, "thresholds.review"),
+        (other_canary_scores(), "scores canary"),
+    ],
+    ids=["features", "xgboost", "no threshold", "threshold", "canaries"],
+)
+def test_a_whole_version_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
+    version = publish(tmp_path, 3, None, **changes)
+    with pytest.raises(ModelRefusedError, match=reason):
+        load(ModelStore(tmp_path).read(version))
+    assert verify.main([str(tmp_path / version)]) == 1
+
+
+def test_canaries_may_differ_in_the_last_digits_only(tmp_path: Path) -> None:
+    near = canaries_of(vectors()[:16], scores_of(trees(3)) + np.float32(5e-7))
+    assert isinstance(load(ModelStore(tmp_path).read(publish(tmp_path, 3, None, canaries=near))), Model)
+
+
+@pytest.mark.parametrize("flip", [40, 200, 2000])
+def test_what_crashes_or_misleads_xgboost_behind_a_right_hash_stops_at_the_child(tmp_path: Path, flip: int) -> None:
+    """The child says no, or dies; either way the parent says no and lives."""
+    raw = trees(3)
+    for model in (raw[: len(raw) // 2], raw[:flip] + b"\xff\xff\xff\xff" + raw[flip + 4 :]):
+        files = {**files_of(3), "model.ubj": model}
+        version = publish(tmp_path, 3, files)
+        with pytest.raises(ModelRefusedError):
+            ChildCheck()(tmp_path / version)
+
+
+def test_a_child_that_hangs_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefusedError, match="not loaded within"):
+        ChildCheck(seconds_max=0.01)(tmp_path / publish(tmp_path))
+
+
+def test_a_model_of_fewer_columns_behind_a_right_hash_is_refused(tmp_path: Path) -> None:
+    rows = vectors()[:, :5]
+    booster = xgb.train({"objective": "binary:logistic", "nthread": 1}, xgb.DMatrix(rows, label=rows[:, 0] > 0.5), 2)
+    version = publish(tmp_path, 3, {**files_of(3), "model.ubj": bytes(booster.save_raw("ubj"))})
+    with pytest.raises(ModelRefusedError, match=r"5 features|canary|columns"):
+        load(ModelStore(tmp_path).read(version))
