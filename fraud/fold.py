@@ -147,12 +147,12 @@ class CardFold(EntityState):
         return CardResult(vectors, outcome, late)
 
     def read(self, card_id: str, occurred_at_ms: int, amount_minor: int) -> Vectors:
-        """The vector, float32 [request + card features], that a transaction would get now; nothing is added.
+        """The vector, float32 [request + card features], that a transaction would get now; nothing is added. load() first: an entity that is not in
+        memory is read as one without history.
 
         Raises ValueError when it would be too late.
         """
-        slot = int(self.slots([card_id])[0])
-        start, position = _position(self, slot, card_id, occurred_at_ms)
+        start, position = self._position(card_id, occurred_at_ms)
         out = np.empty((1, CARD_WIDTH), np.float32)
         column = kernel.read_request(occurred_at_ms, amount_minor, out, 0)
         kernel.read_card(
@@ -230,12 +230,12 @@ class TerminalFold(EntityState):
         return TerminalResult(vectors, outcome, late)
 
     def read(self, terminal_id: str, occurred_at_ms: int) -> Vectors:
-        """The vector, float32 [terminal features], that a transaction would get now; nothing is added.
+        """The vector, float32 [terminal features], that a transaction would get now; nothing is added. load() first: an entity that is not in
+        memory is read as one without history.
 
         Raises ValueError when it would be too late.
         """
-        slot = int(self.slots([terminal_id])[0])
-        start, position = _position(self, slot, terminal_id, occurred_at_ms)
+        start, position = self._position(terminal_id, occurred_at_ms)
         out = np.empty((1, TERMINAL_WIDTH), np.float32)
         kernel.read_terminal(
             self._pool, start, position, occurred_at_ms, self._history_ms, self._risk_ms, self._delay_ms, out, 0, 0
@@ -273,14 +273,6 @@ def _plain(columns: Sequence[npt.ArrayLike], dtypes: Sequence[npt.DTypeLike]) ->
     if len(amounts) and not (amounts.min() >= 0 and amounts.max() <= AMOUNT_MINOR_MAX):
         raise ValueError(f"amount_minor is outside 0 .. {AMOUNT_MINOR_MAX}; refuse such transactions before the fold")
     return plain
-
-
-def _position(fold: EntityState, slot: int, entity_id: str, time_ms: int) -> tuple[int, int]:
-    """(start of the entity's chunk, number of its events not after time_ms)."""
-    start, _, length = fold._table[slot].tolist()
-    if length and time_ms < fold._pool[start + length - 1, kernel.TIME] - fold.span_ms:
-        raise ValueError(f"{entity_id!r} at {time_ms} ms: further behind its newest transaction than {fold.span_ms} ms")
-    return start, kernel.count_until(fold._pool, start, length, time_ms)
 
 
 def _columns(events: npt.NDArray[np.void]) -> tuple[Int64s, Int64s, Hashes]:

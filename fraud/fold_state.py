@@ -54,6 +54,11 @@ class EntityState(ABC):
         """Entities in memory."""
         return len(self._slot_of)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the events in memory are given, used or not."""
+        return self._pool.nbytes
+
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` that are not in memory, each once, in order."""
         known = self._slot_of
@@ -139,6 +144,18 @@ class EntityState(ABC):
     @abstractmethod
     def _replay(self, slots: Int64s, events: npt.NDArray[np.void]) -> None:
         """Add logged events to the entities at `slots`."""
+
+    def _position(self, entity_id: str, time_ms: int) -> tuple[int, int]:
+        """(start of the entity's chunk, number of its events not after time_ms)."""
+        slot = self._slot_of.get(entity_id)
+        if slot is None:
+            return 0, 0
+        start, _, length = self._table[slot].tolist()
+        if length and time_ms < self._pool[start + length - 1, kernel.TIME] - self.span_ms:
+            raise ValueError(
+                f"{entity_id!r} at {time_ms} ms: further behind its newest transaction than {self.span_ms} ms"
+            )
+        return start, kernel.count_until(self._pool, start, length, time_ms)
 
     def _use(self, slots: Int64s) -> None:
         self._uses += 1
