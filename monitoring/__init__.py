@@ -1,0 +1,4 @@
+"""Monitoring: what the stack served, held against what it should have served.
+
+Rule 1. Nothing here changes what is monitored.
+"""
