@@ -36,7 +36,7 @@ ENV FRAUD_STATE_DIR=/var/lib/fraudstream \
 RUN groupadd --gid 10001 fraud \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fraud \
  && mkdir -p /var/lib/fraudstream/lake /var/lib/fraudstream/models /var/lib/fraudstream/worlds /var/cache/numba \
- && if [ "$GROUP" = stream-features ]; then python -m adapters.compile_fold; fi \
+ && if [ "$GROUP" = stream-features ]; then cd / && python -m adapters.compile_fold; fi \
  && chown -R fraud:fraud /var/lib/fraudstream /var/cache/numba
 
 USER 10001:10001
