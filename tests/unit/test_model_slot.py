@@ -178,22 +178,23 @@ def test_the_alias_is_looked_at_only_every_half_second(tmp_path: Path) -> None:
     assert slot.version != "rules"
 
 
+def truncated(length: int) -> Callable[[bytes], bytes]:
+    return lambda raw: raw[:length]
+
+
+def flipped(position: int) -> Callable[[bytes], bytes]:
+    return lambda raw: raw[:position] + bytes([raw[position] ^ 1 << position % 8]) + raw[position + 1 :]
+
+
 def mutants() -> list[tuple[str, str, Callable[[bytes], bytes]]]:
     """Name, file, damage."""
     rng = np.random.default_rng(11)
     size = len(trees(4))
     found: list[tuple[str, str, Callable[[bytes], bytes]]] = []
-    for cut in (0, 1, 10, size // 2, size - 1):
-        found.append((f"truncated to {cut}", "model.ubj", lambda raw, cut=cut: raw[:cut]))
+    for length in (0, 1, 10, size // 2, size - 1):
+        found.append((f"truncated to {length}", "model.ubj", truncated(length)))
     for position in rng.integers(0, size, 30).tolist():
-        bit = 1 << (position % 8)
-        found.append(
-            (
-                f"bit {bit} at {position}",
-                "model.ubj",
-                lambda raw, p=position, b=bit: raw[:p] + bytes([raw[p] ^ b]) + raw[p + 1 :],
-            )
-        )
+        found.append((f"bit flipped at {position}", "model.ubj", flipped(position)))
     found += [
         ("longer", "model.ubj", lambda raw: raw + b"}"),
         ("another model", "model.ubj", lambda _: trees(5)),

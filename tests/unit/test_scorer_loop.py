@@ -1,0 +1,291 @@
+"""The scorer's lanes and loop without Kafka: what is taken, what is written, in which order.
+
+Rule 1. The consumer and the writer are stand-ins that record what happens; everything else is the real code.
+Rule 2. Crashes are simulated by throwing the loop away at a chosen write and starting another from the written marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kafka import TopicPartition
+from prometheus_client import CollectorRegistry, Histogram
+
+from adapters.kafka import Record
+from adapters.telemetry import observe_many
+from fraud import rules
+from fraud.alert import Alert, parse_alert
+from fraud.decision import APPROVE, DECISIONS
+from fraud.features import FEATURE_HASH, NAMES
+from fraud.flood import DeadLetterFloodError
+from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, Column, OriginMarks, pack, unpack
+from scorer import marks
+from scorer.judge import alerts_of, concatenated, judge
+from scorer.lane import FeatureHashMismatchError, Lane
+from scorer.loop import Limits, ScoringLoop
+from scorer.slot import ModelSlot
+
+FEATURES = "features"
+DAY_MS = 86_400_000
+LIMITS = Limits(60.0, 0.5, 1000)
+
+
+class SimulatedCrash(Exception):
+    """The process dies here."""
+
+
+@dataclass(frozen=True)
+class Polled:
+    """A consumer record, as far as the scorer looks at it."""
+
+    value: bytes | None
+    offset: int
+    partition: int = 0
+    topic: str = FEATURES
+    key: bytes | None = None
+
+
+def packed_rows(
+    origins: Sequence[int], origin_partition: int = 0, meta: Mapping[str, Any] | None = None, width: int = len(NAMES)
+) -> bytes:
+    """A record of vectors, of which each third shows a velocity of 20 an hour: the rules alert for it."""
+    rows = len(origins)
+    vector = np.zeros((rows, width), np.float32)
+    vector[:, NAMES.index("card_count_1h")] = [20 if origin % 3 == 0 else 0 for origin in origins]
+    columns: dict[str, Column] = {
+        "origin_partition": np.full(rows, origin_partition),
+        "origin_offset": np.array(origins),
+        "transaction_id": [f"t{origin_partition}-{origin}" for origin in origins],
+        "card_id": [f"c{origin % 7}" for origin in origins],
+        "terminal_id": ["m1"] * rows,
+        "amount_minor": np.array([1000 + origin for origin in origins]),
+        "occurred_at_ms": np.array([1_530_000_000_000 + origin for origin in origins]),
+        "ingested_at_ms": np.full(rows, 1_790_000_000_000),
+        "vector": vector,
+    }
+    return pack(VECTORS, columns, {"feature_hash": FEATURE_HASH} if meta is None else meta)
+
+
+@dataclass
+class Log:
+    """A writer that keeps what is written, and dies at write number `crash_at`."""
+
+    crash_at: int | None = None
+    writes: list[str] = field(default_factory=list)
+    alerts_written: list[Alert] = field(default_factory=list)
+    scores: list[tuple[int, bytes]] = field(default_factory=list)
+    dead: list[Record] = field(default_factory=list)
+
+    def _count(self, what: str) -> None:
+        if self.crash_at is not None and len(self.writes) >= self.crash_at:
+            raise SimulatedCrash
+        self.writes.append(what)
+
+    def alerts(self, alerts: Sequence[Alert]) -> None:
+        if alerts:
+            self._count("alerts")
+            self.alerts_written += alerts
+
+    def records(self, topic: str, records: Iterable[tuple[int, Record]]) -> None:
+        for partition, record in records:
+            self._count(topic)
+            if topic == "scores":
+                self.scores.append((partition, record[1]))
+            else:
+                self.dead.append(record)
+
+    def marks(self, partitions: Iterable[int]) -> dict[int, OriginMarks]:
+        return {
+            wanted: marks.merged(unpack(raw, (SCORES,)).meta for p, raw in self.scores if p == wanted)
+            for wanted in partitions
+        }
+
+    def scored(self) -> list[Batch]:
+        return [unpack(raw, (SCORES,)) for _, raw in self.scores]
+
+
+def loop_on(log: Log, folder: Path, limits: Limits = LIMITS) -> ScoringLoop:
+    return ScoringLoop(None, log, ModelSlot(folder), log.marks, limits, now_ms=lambda: 1_790_000_000_500)
+
+
+def polled(*values: bytes | None, partition: int = 0, first: int = 0) -> dict[TopicPartition, list[Polled]]:
+    records = [Polled(value, first + i, partition) for i, value in enumerate(values)]
+    return {TopicPartition(FEATURES, partition): records}
+
+
+def origins(batches: Iterable[Batch]) -> list[tuple[int, int]]:
+    return [
+        pair
+        for batch in batches
+        for pair in zip(batch.array("origin_partition").tolist(), batch.array("origin_offset").tolist(), strict=True)
+    ]
+
+
+def test_every_row_gets_one_score_in_its_partition_and_every_alert_its_row(tmp_path: Path) -> None:
+    log = Log()
+    one = polled(packed_rows(range(30)), packed_rows(range(30, 40), 1))
+    two = polled(packed_rows(range(40, 45)), partition=3)
+    loop_on(log, tmp_path).take({**one, **two})
+    expected = [(0, o) for o in range(30)] + [(1, o) for o in range(30, 40)] + [(0, o) for o in range(40, 45)]
+    assert origins(log.scored()) == expected
+    assert [partition for partition, _ in log.scores] == [0, 3]
+    alerted = {a.alert_id for a in log.alerts_written}
+    assert alerted == {f"{p}-{o}" for p, o in expected if o % 3 == 0}
+    assert log.writes == ["alerts", "scores", "scores"]
+
+
+def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_path: Path) -> None:
+    log = Log()
+    loop_on(log, tmp_path).take(polled(packed_rows([0, 1])))
+    (batch,) = log.scored()
+    assert batch.meta == {
+        "feature_hash": FEATURE_HASH,
+        "model_version": "rules",
+        "stage_at_ms": 1_790_000_000_500,
+        "threshold": rules.REVIEW_THRESHOLD,
+        "marks": {"0": 1},
+    }
+    assert [DECISIONS[d] for d in batch.array("decision")] == ["review", "approve"]
+    assert batch.array("score").tolist() == batch.array("rules_score").tolist() == [0.5, 0.0]
+    (alert,) = log.alerts_written
+    assert alert.reason_codes == ("RULE_CARD_VELOCITY_1H",)
+    assert parse_alert(alert.to_json()) == alert
+
+
+def test_a_large_poll_is_written_in_records_of_bounded_rows_each_with_its_own_marks(tmp_path: Path) -> None:
+    log = Log()
+    values = [packed_rows(range(first, first + ROWS_MAX)) for first in range(0, 3 * ROWS_MAX, ROWS_MAX)]
+    loop_on(log, tmp_path).take(polled(packed_rows(range(5), 1), *values))
+    assert [batch.rows for batch in log.scored()] == [ROWS_MAX, ROWS_MAX, ROWS_MAX, 5]
+    assert [batch.meta["marks"] for batch in log.scored()] == [
+        {"0": ROWS_MAX - 6, "1": 4},
+        {"0": 2 * ROWS_MAX - 6, "1": 4},
+        {"0": 3 * ROWS_MAX - 6, "1": 4},
+        {"0": 3 * ROWS_MAX - 1, "1": 4},
+    ]
+
+
+@pytest.mark.parametrize("crash_at", range(7))
+def test_after_a_crash_at_any_write_nothing_is_missing_and_no_score_stands_twice(tmp_path: Path, crash_at: int) -> None:
+    first = {
+        **polled(packed_rows(range(700)), packed_rows(range(9), 1)),
+        **polled(packed_rows(range(700, 720)), partition=1),
+    }
+    second = polled(packed_rows(range(720, 760)), first=2)
+    log = Log(crash_at=crash_at)
+    loop = loop_on(log, tmp_path)
+    crashed = False
+    try:
+        loop.take(first)
+        loop.take(second)
+    except SimulatedCrash:
+        crashed = True
+    assert crashed == (crash_at < 6)
+    log.crash_at = None
+    again = loop_on(log, tmp_path)  # nothing was committed: both polls come again
+    again.take(first)
+    again.take(second)
+    everything = [(0, o) for o in range(760)] + [(1, o) for o in range(9)]
+    assert sorted(origins(log.scored())) == sorted(everything)
+    decided = {
+        (p, o)
+        for batch in log.scored()
+        for (p, o), d in zip(origins([batch]), batch.array("decision").tolist(), strict=True)
+        if d != APPROVE
+    }
+    assert {(a.origin_partition, a.origin_offset) for a in log.alerts_written} == decided
+
+
+def test_rows_that_come_again_are_dropped_also_within_one_poll(tmp_path: Path) -> None:
+    log = Log()
+    loop = loop_on(log, tmp_path)
+    loop.take(polled(packed_rows([1, 2, 3]), packed_rows([2, 3, 4]), packed_rows([2, 5], 1)))
+    loop.take(polled(packed_rows([4]), packed_rows([5], 1), first=3))
+    assert origins(log.scored()) == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 5)]
+
+
+def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason_and_its_neighbours_are_scored(
+    tmp_path: Path,
+) -> None:
+    log = Log()
+    good = packed_rows([1])
+    bad = [
+        None,
+        b"",
+        b"not packed",
+        good[:40],
+        packed_rows([1], width=len(NAMES) - 1),
+        packed_rows([1], meta={}),
+        packed_rows([1], meta={"feature_hash": None}),
+        good.replace(b'"<f4"', b'"<i4"'),
+    ]
+    loop_on(log, tmp_path).take(polled(packed_rows([1, 2]), *bad, packed_rows([3])))
+    assert origins(log.scored()) == [(0, 1), (0, 2), (0, 3)]
+    assert [value for _, value, _ in log.dead] == [raw or b"" for raw in bad]
+    assert [dict(headers)["reason"] for _, _, headers in log.dead] == [b"PACKED_INVALID"] * len(bad)
+    assert [dict(headers)["offset"] for _, _, headers in log.dead] == [str(i).encode() for i in range(1, 9)]
+
+
+def test_a_flood_of_bad_records_stops_the_scorer_before_it_eats_the_stream(tmp_path: Path) -> None:
+    log = Log()
+    loop = loop_on(log, tmp_path, Limits(60.0, 0.5, 100))
+    loop.take(polled(*[b"bad"] * 40, *[packed_rows([i]) for i in range(40)]))
+    with pytest.raises(DeadLetterFloodError, match="features"):
+        loop.take(polled(*[b"bad"] * 40))
+    assert len(log.dead) == 40
+
+
+def test_vectors_of_other_features_stop_the_scorer_and_both_hashes_are_named(tmp_path: Path) -> None:
+    log = Log()
+    with pytest.raises(FeatureHashMismatchError, match=rf"aaaaaaaaaaaa.*{FEATURE_HASH}"):
+        loop_on(log, tmp_path).take(polled(packed_rows([1], meta={"feature_hash": "aaaaaaaaaaaa"})))
+    assert log.writes == []
+
+
+def test_one_call_over_many_records_scores_as_one_call_per_record() -> None:
+    batches = [unpack(packed_rows(range(first, first + 10)), (VECTORS,)) for first in (0, 10, 20)]
+    together = judge(concatenated(batches), None)
+    alone = [judge(batch, None) for batch in batches]
+    assert together.score.tobytes() == b"".join(v.score.tobytes() for v in alone)
+    whole = alerts_of(concatenated(batches), together, None, 1)
+    assert whole == [a for batch, v in zip(batches, alone, strict=True) for a in alerts_of(batch, v, None, 1)]
+
+
+def test_of_several_records_the_larger_mark_counts() -> None:
+    #  a scorer that slept through a rebalance writes its old marks last
+    tail = [{"marks": {"0": 10, "1": 3}}, {"marks": {"0": 20, "1": 5}}, {"marks": {"0": 15}}, {}]
+    assert marks.to_meta(marks.merged(tail)) == {"0": 20, "1": 5}
+
+
+def test_a_lane_that_begins_with_marks_takes_only_what_is_above_them() -> None:
+    lane = Lane(0, OriginMarks({("transactions", 0): 4}))
+    taken = lane.take([Polled(packed_rows([3, 4, 5, 6]), 0)])
+    assert origins(taken.fresh) == [(0, 5), (0, 6)]
+    assert taken.repeated_rows == 2
+
+
+def test_observing_in_bulk_equals_observing_one_by_one() -> None:
+    values = np.array([0, 0.001, 0.0010001, 0.5, 0.5, 7, -1, 1e9])
+    registry = CollectorRegistry()
+    bulk = Histogram("bulk_seconds", "bulk", buckets=(0.001, 0.5, 10), registry=registry)
+    single = Histogram("single_seconds", "single", buckets=(0.001, 0.5, 10), registry=registry)
+    observe_many(bulk, values)
+    observe_many(bulk, [])
+    for value in values:
+        single.observe(value)
+    samples = {
+        name: [
+            (s.labels, s.value)
+            for m in registry.collect()
+            if m.name == name
+            for s in m.samples
+            if "created" not in s.name
+        ]
+        for name in ("bulk_seconds", "single_seconds")
+    }
+    assert samples["bulk_seconds"] == samples["single_seconds"]
