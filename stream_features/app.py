@@ -19,11 +19,17 @@ from adapters.state_store import StageState, StateStore
 from adapters.telemetry import gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
+from fraud.flood import FloodGuard
 from stream_features.card_stage import CardStage
-from stream_features.flood import FloodGuard
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
 from stream_features.lane import LaneApp
-from stream_features.lane_runner import EXIT_PERSON, EXIT_RESTART, LaneRunner, LogLostError, end_process
+from stream_features.lane_runner import (
+    EXIT_PERSON,
+    EXIT_RESTART,
+    LaneRunner,
+    LogLostError,
+    end_process,
+)
 from stream_features.settings import FeatureSettings
 from stream_features.stage import Stage
 from stream_features.terminal_stage import TerminalStage

@@ -25,7 +25,7 @@ from adapters.kafka import AsyncWriter, write_all
 from adapters.state_store import StateMovedError, StateStore, StateStoreAwayError
 from adapters.telemetry import counter, gauge, histogram
 from fraud import metrics
-from stream_features.flood import DeadLetterFloodError, FloodGuard
+from fraud.flood import DeadLetterFloodError, FloodGuard
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
 from stream_features.stage import FeatureHashMismatchError, Stage, Step
 
