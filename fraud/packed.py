@@ -134,7 +134,7 @@ def unpack(raw: bytes | None, kinds: Sequence[str]) -> Batch:
         if header["v"] != 1 or header["kind"] not in kinds:
             raise ValueError(f"version {header['v']}, kind {header['kind']}, expected {'/'.join(kinds)}")
         columns = _columns(raw, 8 + header_bytes, header)
-    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, struct.error, RecursionError) as error:
         raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error
     return Batch(header["kind"], header["rows"], columns, header["meta"])
 
@@ -143,7 +143,9 @@ def _columns(raw: bytes, at: int, header: Mapping[str, Any]) -> dict[str, Column
     columns: dict[str, Column] = {}
     rows = header["rows"]
     for name, dtype, size, width in header["columns"]:
-        if at + size > len(raw):
+        if dtype != COLUMNS[header["kind"]][name]:
+            raise ValueError(f"column {name} has type {dtype}")
+        if not 0 <= size <= len(raw) - at:
             raise ValueError(f"column {name} is cut off")
         column: Column
         if dtype == TEXT:

@@ -69,7 +69,12 @@ def _refuse_repeated_keys(raw: bytes) -> None:
             seen[key] = value
         return seen
 
-    json.loads(raw, object_pairs_hook=unique)
+    try:
+        json.loads(raw, object_pairs_hook=unique)
+    except BadMessageError:
+        raise
+    except (ValueError, RecursionError) as error:  # in what msgspec skipped: broken, too deep, thousands of digits
+        raise BadMessageError(Reason.NOT_JSON, str(error)) from error
 
 
 def _reason_of(error: str) -> Reason:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from adapters.settings import StackSettings
-from fraud import dead_letters, metrics, topics
+from fraud import dead_letters, features, metrics, topics
+from fraud.windows import DAY_MS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGES = ("producer", "stream_features", "scorer", "trainer", "monitoring", "cli")
@@ -68,10 +69,34 @@ def topics_page() -> str:
     )
 
 
+def features_page() -> str:
+    """docs/features.md."""
+    rows = [
+        (
+            f"`{f.name}`",
+            f.unit,
+            f"{f.low:g} .. {f.high:g}",
+            "no value" if f.default != f.default else f"{f.default:g}",
+            f.meaning,
+        )
+        for f in features.FEATURES
+    ]
+    days = [f"{span_ms // DAY_MS} days" for span_ms in (features.CARD_SPAN_MS, features.TERMINAL_SPAN_MS)]
+    return (
+        f"# Features\n\n{NOTE}\n"
+        f"{len(rows)} features, version `{features.FEATURE_HASH}`, in the order of the vector. A feature is read before its own "
+        "transaction is added; a window of length w that ends at t holds event times y with t - w < y <= t. No value is NaN.\n"
+        f"A vector looks back {days[0]} at its card and {days[1]} at its terminal; a transaction further behind its card's or "
+        "terminal's newest is too late. For the rules of late, duplicated and labelled transactions see `fraud/fold.py`.\n\n"
+        f"{table(('feature', 'unit', 'range', 'without history', 'meaning'), rows)}"
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "metrics.md": metrics_page,
     "topics.md": topics_page,
+    "features.md": features_page,
 }
 
 if __name__ == "__main__":
