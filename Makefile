@@ -1,0 +1,60 @@
+# `make demo` and `make test` do all the set-up that they need; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo up down test check format docs bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv with everything in it, and the fraudstream command
+
+$(UV):
+	@test -n "$(PYTHON)" || { echo "no python3: install Python 3.11 or 3.12"; exit 2; }
+	@echo "making uv in $(VENV)-uv"
+	@$(PYTHON) -m venv $(VENV)-uv && $(VENV)-uv/bin/pip install --quiet uv
+
+$(STAMP): $(UV) pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+		|| { echo "$(PYTHON) is $$($(PYTHON) --version): fraudstream needs Python 3.11 or 3.12"; exit 2; }
+	@echo "installing into $(VENV) (once; about a gigabyte)"
+	@test -x $(RUN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(RUN)/python --group dev -c requirements.lock
+	@$(UV) pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## stream a history, train, and show live alerts; Ctrl-C ends it, the next start goes on
+	@$(RUN)/fraudstream demo $(ARGS)
+
+up: setup ## start the stack in the background
+	@$(RUN)/fraudstream up $(ARGS)
+
+down: setup ## end the stack
+	@$(RUN)/fraudstream down
+
+test: setup ## every test this machine can run; the header names the real backends
+	@$(RUN)/python -m pytest $(ARGS)
+
+check: setup ## lint, format, types, import rule
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-cache
+
+format: setup ## format the code
+	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
+
+docs: setup ## write the generated pages of docs/
+	@$(RUN)/python -m tests.contract.generated_docs
+
+bench: setup ## the benchmarks behind the numbers in docs/measured.md
+	@$(RUN)/python -m benchmarks.fold
+	@$(RUN)/python -m benchmarks.simulator
+
+clean: ## remove what setup made (not the stack's data: fraudstream down --purge)
+	@rm -rf $(VENV) $(VENV)-uv .mypy_cache .ruff_cache .pytest_cache
