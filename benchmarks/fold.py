@@ -1,0 +1,159 @@
+"""What one transaction costs in the fold: `python -m benchmarks.fold [--input FILE.parquet]`.
+
+Rule 1. Numbers are medians of whole passes over the same rows, printed with the machine they were measured on.
+Rule 2. Before anything is timed, the fold and the plain Python it is compared with must agree bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+import polars as pl
+import typer
+
+from fraud.fold import CardFold, TerminalFold
+from fraud.transaction import id_hash
+from fraud.windows import DAY_MS
+from tests.parity.oracle import CardOracle, TerminalOracle
+from trainer.backfill import backfill
+
+FIRST_MS: Final = 1_522_540_800_000
+PASSES: Final = 3
+
+
+def made_rows(rows: int, seed: int = 1) -> pl.DataFrame:
+    """A log of 5,000 cards at 10,000 terminals over 157 days, 0.8 % fraud, labels known 7 days later: shaped as the Handbook's."""
+    random = np.random.default_rng(seed)
+    times = FIRST_MS + np.sort(random.integers(0, 157 * DAY_MS, rows))
+    return pl.DataFrame(
+        {
+            "transaction_id": [str(i) for i in range(rows)],
+            "card_id": [f"c{i}" for i in random.integers(0, 5000, rows)],
+            "terminal_id": [f"t{i}" for i in random.integers(0, 10000, rows)],
+            "amount_minor": random.lognormal(8.3, 0.8, rows).astype(np.int64),
+            "occurred_at_ms": times,
+            "label_is_fraud": random.random(rows) < 0.008,
+            "label_known_at_ms": times + 7 * DAY_MS,
+        }
+    )
+
+
+def read_rows(path: Path) -> pl.DataFrame:
+    """Rows of a file with the backfill's columns, or with the Handbook's."""
+    table = pl.read_parquet(path)
+    if "TX_DATETIME" not in table.columns:
+        return table
+    at_ms = pl.col("TX_DATETIME").dt.epoch("ms")
+    return table.select(
+        transaction_id=pl.col("TRANSACTION_ID").cast(pl.String),
+        card_id=pl.col("CUSTOMER_ID").cast(pl.String),
+        terminal_id=pl.col("TERMINAL_ID").cast(pl.String),
+        amount_minor=(pl.col("TX_AMOUNT") * 100).round().cast(pl.Int64),
+        occurred_at_ms=at_ms,
+        label_is_fraud=pl.col("TX_FRAUD") == 1,
+        label_known_at_ms=at_ms + 7 * DAY_MS,
+    )
+
+
+def median_us(rows: int, one_pass: Callable[[], object]) -> float:
+    """Median microseconds per row of a few passes."""
+    seconds = []
+    for _ in range(PASSES):
+        start_s = time.perf_counter()
+        one_pass()
+        seconds.append(time.perf_counter() - start_s)
+    return statistics.median(seconds) / rows * 1e6
+
+
+class MicroBatches:
+    """The fold as the stream runs it: ids to slots, read and add, changes taken; no Kafka, no Redis."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        self.cards, self.terminals = table["card_id"].to_list(), table["terminal_id"].to_list()
+        self.hashes = np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64)
+        self.times, self.amounts = table["occurred_at_ms"].to_numpy(), table["amount_minor"].to_numpy()
+        self.zeros = np.zeros(table.height, np.uint8)
+
+    def card_pass(self, size: int) -> None:
+        """All rows through a new CardFold."""
+        fold = CardFold()
+        for i in range(0, len(self.times), size):
+            rows = slice(i, i + size)
+            fold.apply(self.cards[rows], self.hashes[rows], self.times[rows], self.amounts[rows])
+            fold.take_changes()
+
+    def terminal_pass(self, size: int) -> None:
+        """All rows through a new TerminalFold."""
+        fold = TerminalFold()
+        for i in range(0, len(self.times), size):
+            rows = slice(i, i + size)
+            zeros = self.zeros[rows]
+            fold.apply(zeros, self.terminals[rows], self.hashes[rows], self.times[rows], self.amounts[rows], zeros)
+            fold.take_changes()
+
+
+def plain_python(table: pl.DataFrame) -> list[bytes]:
+    """Vectors of the naive oracle, without labels."""
+    cards, terminals, vectors = CardOracle(), TerminalOracle(), []
+    for row in table.iter_rows(named=True):
+        hashed, t, amount = id_hash(row["transaction_id"]), row["occurred_at_ms"], row["amount_minor"]
+        _, card, _ = cards.apply(row["card_id"], hashed, t, amount)
+        _, terminal, _ = terminals.apply(row["terminal_id"], hashed, t, amount)
+        assert card is not None
+        assert terminal is not None
+        vectors.append(card.tobytes() + terminal.tobytes())
+    return vectors
+
+
+def machine() -> str:
+    """Processor, CPUs and versions, for the line under the numbers."""
+    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} CPUs, Python {platform.python_version()}, numpy {np.__version__}"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main(
+    source: Annotated[Path | None, typer.Option("--input", help="Parquet file; default: made rows")] = None,
+    rows: Annotated[int, typer.Option(help="how many rows are made without --input")] = 1_500_000,
+    naive_rows: Annotated[int, typer.Option(help="how many of them the plain Python folds")] = 20_000,
+) -> None:
+    """Print microseconds per transaction: micro-batches, the whole backfill, plain Python."""
+    table = read_rows(source) if source else made_rows(rows)
+    first = table.head(naive_rows).drop("label_is_fraud", "label_known_at_ms", strict=False)
+    start_s = time.perf_counter()
+    naive = plain_python(first)
+    naive_us = (time.perf_counter() - start_s) / first.height * 1e6
+    folded = np.ascontiguousarray(backfill(first).vectors.drop("transaction_id").to_numpy())
+    assert [vector.tobytes() for vector in folded] == naive, "the fold and plain Python differ"
+    typer.echo(f"plain Python, {first.height:,} rows        {naive_us:9.2f} us per transaction (it agrees bit for bit)")
+    for size, limit in ((1, 20_000), (50, 200_000), (500, 500_000)):
+        part = table.head(limit)
+        stream = MicroBatches(part)
+        card_us = median_us(part.height, lambda stream=stream, size=size: stream.card_pass(size))  # type: ignore[misc]
+        terminal_us = median_us(part.height, lambda stream=stream, size=size: stream.terminal_pass(size))  # type: ignore[misc]
+        typer.echo(
+            f"micro-batches of {size:<4}          {card_us + terminal_us:9.2f} us per transaction "
+            f"(card {card_us:.2f}, terminal {terminal_us:.2f}; with changes taken)"
+        )
+    whole_us = median_us(table.height, lambda: backfill(table))
+    typer.echo(
+        f"backfill, {table.height:,} rows      {whole_us:9.2f} us per transaction ({whole_us * table.height / 1e6:.1f} s)"
+    )
+    typer.echo(f"peak memory                     {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:9.0f} MiB")
+    typer.echo(f"on {machine()}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
