@@ -6,10 +6,9 @@ Rule 2. Crashes are simulated by throwing the loop away at a chosen write and st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +22,13 @@ from fraud.alert import Alert, parse_alert
 from fraud.decision import APPROVE, DECISIONS
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.flood import DeadLetterFloodError
-from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, Column, OriginMarks, pack, unpack
+from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, OriginMarks, unpack
 from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
 from scorer.lane import FeatureHashMismatchError, Lane
 from scorer.loop import Limits, ScoringLoop
 from scorer.slot import ModelSlot
+from tests.scoring.packed_vectors import packed_rows
 
 FEATURES = "features"
 DAY_MS = 86_400_000
@@ -48,27 +48,6 @@ class Polled:
     partition: int = 0
     topic: str = FEATURES
     key: bytes | None = None
-
-
-def packed_rows(
-    origins: Sequence[int], origin_partition: int = 0, meta: Mapping[str, Any] | None = None, width: int = len(NAMES)
-) -> bytes:
-    """A record of vectors, of which each third shows a velocity of 20 an hour: the rules alert for it."""
-    rows = len(origins)
-    vector = np.zeros((rows, width), np.float32)
-    vector[:, NAMES.index("card_count_1h")] = [20 if origin % 3 == 0 else 0 for origin in origins]
-    columns: dict[str, Column] = {
-        "origin_partition": np.full(rows, origin_partition),
-        "origin_offset": np.array(origins),
-        "transaction_id": [f"t{origin_partition}-{origin}" for origin in origins],
-        "card_id": [f"c{origin % 7}" for origin in origins],
-        "terminal_id": ["m1"] * rows,
-        "amount_minor": np.array([1000 + origin for origin in origins]),
-        "occurred_at_ms": np.array([1_530_000_000_000 + origin for origin in origins]),
-        "ingested_at_ms": np.full(rows, 1_790_000_000_000),
-        "vector": vector,
-    }
-    return pack(VECTORS, columns, {"feature_hash": FEATURE_HASH} if meta is None else meta)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""What the scorer's unit and integration tests have in common: models and vectors."""
