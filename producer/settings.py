@@ -1,0 +1,30 @@
+"""Settings of the producer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from adapters.settings import StackSettings
+
+
+class ProducerSettings(StackSettings):
+    """What `python -m producer` reads from the environment."""
+
+    world_processes: int = Field(0, ge=0, le=256, description="processes that generate a world; 0: one per CPU")
+    stall_seconds_max: float = Field(
+        60.0, gt=0, description="seconds without progress before a waiting replay gives up"
+    )
+    demo_history_days: int = Field(60, ge=0, le=183, description="days that `demo` streams before it goes live")
+    demo_speed: float = Field(1440.0, gt=0, description="event time per real time of the live part of `demo`")
+
+    @property
+    def worlds(self) -> Path:
+        """Folder of the generated worlds."""
+        return self.state_dir / "worlds"
+
+    @property
+    def position_file(self) -> Path:
+        """How far each world has been streamed."""
+        return self.state_dir / "producer.json"
