@@ -1,6 +1,12 @@
-"""Real servers on this machine: Apache Kafka and Redis (or Valkey), chosen by a ladder, started, killed and stopped.
+"""A real Kafka and a real Redis for people and tests: found, started, killed and started again.
 
-Rule 1. The real programs, never an imitation: what the tests prove holds for what runs.
-Rule 2. A server's data stands in one folder; the same folder and port bring the same server back.
-Rule 3. What this starts, it can end, by the process id it was given; it ends nothing else.
+    with backends.kafka(folder) as broker, backends.redis(other_folder) as store:
+        print(broker.address, store.address)
+
+Rule 1. Whoever starts a server stops it; on Linux it also ends when the process that started it dies.
 """
+
+from adapters.backends.ladder import kafka, redis
+from adapters.backends.server import BackendFailedError, BackendMissingError, Server
+
+__all__ = ["BackendFailedError", "BackendMissingError", "Server", "kafka", "redis"]
