@@ -80,6 +80,8 @@ def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("kafka", "aiokafka", "faust", "mode", "urllib3"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    # kafka-python warns of each callback over 0.1 s, which a busy machine causes many times a minute.
+    logging.getLogger("kafka.net.selector").setLevel(max(level, logging.ERROR))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
