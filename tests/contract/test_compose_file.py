@@ -72,7 +72,7 @@ def test_service_has_a_bounded_health_check_and_is_started_again(service: dict[s
     check = service["healthcheck"]
     assert check["test"][0] == "CMD"
     assert {"interval", "timeout", "retries", "start_period"} <= check.keys()
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] in ("unless-stopped", "on-failure")
     assert service["stop_grace_period"]
 
 

@@ -17,9 +17,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import pytest
+
+from tests.conftest import missing
 
 ROOT: Final = Path(__file__).parents[2]
 # The stack's charts need no proof here, and there is no image of it where registries cannot be reached.
@@ -109,7 +111,7 @@ def test_topics_are_made_once_however_often_the_init_step_runs(stack: Stack) -> 
 def _require_engine() -> None:
     for command in ("docker version", "docker compose version"):
         if not _succeeds(*command.split(), seconds=20):
-            _missing(f"`{command}` does not answer")
+            missing("docker", f"`{command}` does not answer")
 
 
 def _require_images(stack: Stack, services: list[str]) -> None:
@@ -117,7 +119,7 @@ def _require_images(stack: Stack, services: list[str]) -> None:
     for image in sorted({config[name]["image"] for name in services if "build" not in config[name]}):
         here = _succeeds("docker", "image", "inspect", image, seconds=20)
         if not here and not _succeeds("docker", "pull", "--quiet", image, seconds=300):
-            _missing(f"image {image} is not here and cannot be pulled")
+            missing("docker", f"image {image} is not here and cannot be pulled")
 
 
 def _succeeds(*command: str, seconds: float) -> bool:
@@ -125,12 +127,6 @@ def _succeeds(*command: str, seconds: float) -> bool:
         return subprocess.run(command, check=False, capture_output=True, timeout=seconds).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def _missing(reason: str) -> NoReturn:
-    if "docker" in os.environ.get("FRAUD_REQUIRE", "").split(","):
-        pytest.fail(f"FRAUD_REQUIRE names docker, but {reason}")
-    pytest.skip(reason)
 
 
 def _targets(stack: Stack) -> dict[str, str]:
