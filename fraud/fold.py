@@ -147,8 +147,9 @@ class CardFold(EntityState):
         return CardResult(vectors, outcome, late)
 
     def read(self, card_id: str, occurred_at_ms: int, amount_minor: int) -> Vectors:
-        """The vector, float32 [request + card features], that a transaction would get now; nothing is added. load() first: an entity that is not in
-        memory is read as one without history.
+        """The vector, float32 [request + card features], that a transaction would get now; nothing is added.
+
+        load() first: an entity that is not in memory is read as one without history.
 
         Raises ValueError when it would be too late.
         """
@@ -230,8 +231,9 @@ class TerminalFold(EntityState):
         return TerminalResult(vectors, outcome, late)
 
     def read(self, terminal_id: str, occurred_at_ms: int) -> Vectors:
-        """The vector, float32 [terminal features], that a transaction would get now; nothing is added. load() first: an entity that is not in
-        memory is read as one without history.
+        """The vector, float32 [terminal features], that a transaction would get now; nothing is added.
+
+        load() first: an entity that is not in memory is read as one without history.
 
         Raises ValueError when it would be too late.
         """

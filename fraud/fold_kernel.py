@@ -222,7 +222,7 @@ def is_duplicate(pool: Words, start: int, size_class: int, length: int, hashed: 
         bit = probe(hashed, size_class, i)
         if (pool[start + (bit >> 6), SEEN] >> (bit & 63)) & 1 == 0:
             return False
-    for i in range(count_until(pool, start, length, after_ms), length):
+    for i in range(count_until(pool, start, length, after_ms), length):  # noqa: SIM110  # numba compiles no generators
         if uint64(pool[start + i, HASH]) == hashed:
             return True
     return False

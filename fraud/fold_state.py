@@ -67,10 +67,10 @@ class EntityState(ABC):
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
         get = self._slot_of.get
-        found = np.array([get(i, -1) for i in ids], np.int64)
-        for row in np.flatnonzero(found < 0).tolist():
-            found[row] = self._slot(ids[row])
-        return found
+        found = [get(i, -1) for i in ids]
+        if -1 in found:
+            found = [self._slot(i) for i in ids]
+        return np.array(found, np.int64)
 
     def load(self, entity_id: str, blob: bytes) -> None:
         """Put an entity's stored log in memory, in place of what memory has of it; b"" for one without history."""
@@ -105,7 +105,11 @@ class EntityState(ABC):
         self._changes = []
         order = np.argsort(slots, kind="stable")
         data = events[order].tobytes()
-        touched, starts, counts = np.unique(slots[order], return_index=True, return_counts=True)
+        slots = slots[order]
+        begins = np.ones(len(slots), np.bool_)
+        np.not_equal(slots[1:], slots[:-1], out=begins[1:])
+        starts = begins.nonzero()[0]
+        touched, counts = slots[starts], np.diff(starts, append=len(slots))
         self._logged[touched] += counts
         overgrown = set(touched[self._logged[touched] > self._logged_max[touched]].tolist())
         changes: list[Change] = []

@@ -150,7 +150,8 @@ def checked(table: pl.DataFrame) -> pl.DataFrame:
     if LABELS[0] in table.columns:
         columns += _checked_labels(table)
     else:
-        columns += [pl.Series(LABELS[0], [None] * table.height, pl.Boolean), pl.Series(LABELS[1], [None] * table.height, pl.Int64)]  # fmt: skip
+        none = [None] * table.height
+        columns += [pl.Series(LABELS[0], none, pl.Boolean), pl.Series(LABELS[1], none, pl.Int64)]
     return pl.DataFrame(columns)
 
 
@@ -198,9 +199,11 @@ def _checked_labels(table: pl.DataFrame) -> list[pl.Series]:
         fraud = fraud.cast(pl.Boolean)
     elif fraud.dtype not in (pl.Boolean, pl.Null):
         raise BadFileError(f"column {fraud.name} has type {fraud.dtype}; Boolean, or 0 and 1, is expected")
-    if not known.dtype.is_integer() and known.dtype != pl.Null:
+    if known.dtype == pl.Null:
+        known = known.cast(pl.Int64)
+    if not known.dtype.is_integer():
         raise BadFileError(f"column {known.name} has type {known.dtype}; integers are expected (epoch milliseconds)")
-    known = _in_range(known.cast(pl.Int64) if known.dtype == pl.Null else known, TIME_MIN_MS, TIME_MAX_MS - 1, "a time in epoch milliseconds")  # fmt: skip
+    known = _in_range(known, TIME_MIN_MS, TIME_MAX_MS - 1, "a time in epoch milliseconds")
     _refuse_first(fraud, fraud.is_null() & known.is_not_null(), "null, but label_known_at_ms is given")
     _refuse_first(known, known.is_null() & fraud.is_not_null(), "null, but label_is_fraud is given")
     _refuse_first(known, (known < table["occurred_at_ms"]).fill_null(False), "before the row's occurred_at_ms")

@@ -13,18 +13,20 @@ from fraud import features
 from fraud.features import CARD_NAMES, CARD_SPAN_MS, FEATURES, NAMES, REQUEST_NAMES, TERMINAL_NAMES, TERMINAL_SPAN_MS
 from fraud.windows import DAY_MS
 
+AMOUNTS = ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor")
+RISK = ("matured_count", "fraud_count", "fraud_share")
 EXPECTED = [
     "request_amount_minor",
     "request_hour",
     "request_weekday",
-    *[f"card_{n}_{w}" for w in ("1h", "24h", "7d", "30d") for n in ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor")],
+    *[f"card_{n}_{w}" for w in ("1h", "24h", "7d", "30d") for n in AMOUNTS],
     "card_amount_over_mean_30d",
     "card_amount_deviations_30d",
     "card_seconds_since_last",
     *[f"terminal_count_{w}" for w in ("1h", "24h", "7d")],
-    *[f"terminal_{n}_{w}" for w in ("1d", "7d", "28d") for n in ("matured_count", "fraud_count", "fraud_share")],
+    *[f"terminal_{n}_{w}" for w in ("1d", "7d", "28d") for n in RISK],
     "terminal_days_since_last_fraud",
-]  # fmt: skip
+]
 
 
 def test_the_names_follow_the_rule_and_keep_their_order() -> None:
