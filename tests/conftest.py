@@ -1,139 +1,122 @@
 """What the tests run against: real servers, chosen by a ladder, and named in the header.
 
-Rule 1. Ladder: an address in the environment (FRAUD_TEST_KAFKA, FRAUD_TEST_REDIS), else a local server of
-        adapters/backends, else a skip with the reason.
+Rule 1. Ladder: an address in the environment (FRAUD_TEST_KAFKA, FRAUD_TEST_REDIS), else a local process, else Docker, else a
+        skip with the reason. (A local process starts in a third of a container's time.)
 Rule 2. FRAUD_REQUIRE=kafka,redis,handbook,docker turns such a skip into a failure.
+Rule 3. A server of the session is shared: a test reads from where a log ends at its start, and empties nothing.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from adapters.backends.kafka_broker import find_jars, find_java, kafka_broker
-from adapters.backends.redis_server import find_redis, redis_server
-from adapters.backends.server import Server, ServerError
+from adapters import backends
+from adapters.backends import BackendMissingError, Server, docker_server
 from adapters.kafka import ensure_topics
 
 REQUIRED = frozenset(filter(None, os.environ.get("FRAUD_REQUIRE", "").split(",")))
 ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("FRAUD_SHARED", ROOT.parent / "shared"))
+HANDBOOK = SHARED / "data" / "handbook_2018-04-01_to_2018-09-04.parquet"
+_NOT_INHERITED = ("FRAUD_KAFKA_BOOTSTRAP", "FRAUD_REDIS_URL", "FRAUD_BACKEND")
+
+Make = Callable[..., Server]
 
 
-def missing(backend: str, reason: str) -> None:
+def missing(backend: str, reason: str) -> NoReturn:
     """Skip with the reason, or fail when FRAUD_REQUIRE names the backend."""
     if backend in REQUIRED:
         pytest.fail(f"FRAUD_REQUIRE names {backend}, but {reason}", pytrace=False)
     pytest.skip(f"no {backend}: {reason}")
 
 
+def _own(name: str, folder: Path) -> Server:
+    """A server that is not started: local, else Docker. Raises BackendMissingError."""
+    make: Make = {"kafka": backends.kafka, "redis": backends.redis}[name]
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+    try:
+        return make(folder, environment={**environment, "FRAUD_BACKEND": "local"})
+    except BackendMissingError:
+        return make(folder, environment=environment)
+
+
+def _described(name: str) -> str:
+    if address := os.environ.get(f"FRAUD_TEST_{name.upper()}"):
+        return f"given: {address}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return _own(name, Path(folder)).description
+        except BackendMissingError as error:
+            return f"none ({error})"
+
+
 def pytest_report_header() -> list[str]:
     """Which real backends this run uses."""
     return [
-        f"kafka: {_describe_kafka()}",
-        f"redis: {_describe_redis()}",
-        f"docker: {_describe_docker()}",
-        f"required: {', '.join(sorted(REQUIRED)) or 'nothing (what is missing is skipped with its reason)'}",
+        f"kafka: {_described('kafka')}",
+        f"redis: {_described('redis')}",
+        f"docker: {docker_server.why_not(docker_server.KAFKA_IMAGE) or 'an engine answers and the images are here'}",
+        f"handbook: {HANDBOOK.name if HANDBOOK.exists() else f'not at {HANDBOOK}'}",
+        f"required: {', '.join(sorted(REQUIRED)) or 'nothing: what is missing is skipped with its reason'}",
     ]
 
 
-def _describe_kafka() -> str:
-    if address := os.environ.get("FRAUD_TEST_KAFKA"):
-        return address
+@contextmanager
+def _started(name: str, folder: Path) -> Iterator[Server]:
     try:
-        return f"Apache Kafka on {find_java()[1]}, {find_jars()[1]}"
-    except ServerError as error:
-        return f"none ({error})"
-
-
-def _describe_redis() -> str:
-    if address := os.environ.get("FRAUD_TEST_REDIS"):
-        return address
-    try:
-        return find_redis()[1]
-    except ServerError as error:
-        return f"none ({error})"
-
-
-def _describe_docker() -> str:
-    if shutil.which("docker") is None:
-        return "none (no docker command)"
-    try:
-        done = subprocess.run(
-            ["docker", "version", "-f", "{{.Server.Version}}"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "none (the engine does not answer)"
-    return f"engine {done.stdout.strip()}" if done.returncode == 0 else "none (no engine runs)"
-
-
-class Broker:
-    """A Kafka with all topics made. `server` is None when its address was given."""
-
-    def __init__(self, bootstrap: str, server: Server | None) -> None:
-        self.bootstrap = bootstrap
-        self.server = server
-
-
-def _local_broker(folder: Path, partitions: int = 1) -> Server:
-    try:
-        server = kafka_broker(folder)
-        server.start()
-    except ServerError as error:
-        missing("kafka", str(error))
-        raise
-    ensure_topics(f"127.0.0.1:{server.port}", partitions)
-    return server
-
-
-def _local_redis(folder: Path) -> Server:
-    try:
-        server = redis_server(folder)
-        server.start()
-    except ServerError as error:
-        missing("redis", str(error))
-        raise
-    return server
+        server = _own(name, folder)
+    except BackendMissingError as error:
+        missing(name, str(error))
+    with server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One broker for the session, with all topics, one partition each: a test reads from where the log ends at its start."""
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of the session's broker, with all topics."""
     if address := os.environ.get("FRAUD_TEST_KAFKA"):
-        ensure_topics(address, 1)
-        yield Broker(address, None)
+        yield address
         return
-    server = _local_broker(tmp_path_factory.mktemp("kafka"))
-    yield Broker(f"127.0.0.1:{server.port}", server)
-    server.stop()
+    with _started("kafka", tmp_path_factory.mktemp("kafka")) as server:
+        ensure_topics(server.address, 1)
+        yield server.address
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One server for the session."""
+    """URL of the session's Redis."""
     if address := os.environ.get("FRAUD_TEST_REDIS"):
         yield address
         return
-    server = _local_redis(tmp_path_factory.mktemp("redis"))
-    yield f"redis://127.0.0.1:{server.port}/0"
-    server.stop()
+    with _started("redis", tmp_path_factory.mktemp("redis")) as server:
+        yield server.address
 
 
 @pytest.fixture
 def fresh_kafka(tmp_path: Path) -> Iterator[Server]:
-    """A broker of this test's own, to kill and start again; topics are made, one partition each."""
-    server = _local_broker(tmp_path / "kafka")
-    yield server
-    server.stop()
+    """A broker of the test's own, to kill and start again, with all topics of one partition."""
+    with _started("kafka", tmp_path / "kafka") as server:
+        ensure_topics(server.address, 1)
+        yield server
 
 
 @pytest.fixture
 def fresh_redis(tmp_path: Path) -> Iterator[Server]:
-    """A Redis of this test's own, to kill and start again."""
-    server = _local_redis(tmp_path / "redis")
-    yield server
-    server.stop()
+    """A Redis of the test's own, to kill and start again."""
+    with _started("redis", tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def handbook() -> Path:
+    """The published Handbook file."""
+    if not HANDBOOK.exists():
+        missing("handbook", f"there is no {HANDBOOK}; FRAUD_SHARED names the folder that holds data/")
+    return HANDBOOK

@@ -23,7 +23,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from adapters.kafka import ensure_topics
+from adapters.backends import Server
 from adapters.model_store import ModelStore
 from fraud.alert import Alert, parse_alert
 from fraud.decision import APPROVE
@@ -149,8 +149,6 @@ class Stage:
 
 @pytest.fixture
 def stage(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Stage]:
-    partitions = int(os.environ.get("FRAUD_PARTITIONS", "1"))
-    ensure_topics(kafka_bootstrap, partitions)
     made = Stage(kafka_bootstrap, tmp_path)
     yield made
     made.close()
@@ -302,6 +300,26 @@ def test_a_second_scorer_takes_over_what_the_killed_first_one_had(stage: Stage) 
     scored = stage.scored()
     assert stage.rows_written() == len(scored) == 400
     check_alerts_are_the_rows_that_were_not_approved(stage, scored)
+
+
+def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was(
+    fresh_kafka: Server, tmp_path: Path
+) -> None:
+    stage = Stage(fresh_kafka.address, tmp_path)
+    with running(stage, FRAUD_POLL_RECORDS_MAX="3") as process:
+        for i in range(100):
+            stage.send(range(i * 10, i * 10 + 10))
+        until(lambda: len(stage.scored()) >= 100, "scores before the kill")
+        fresh_kafka.kill()
+        fresh_kafka.start()
+        for i in range(100, 120):
+            stage.send(range(i * 10, i * 10 + 10))
+        until(lambda: stage.scored_offsets() >= set(range(1200)), "scores after the broker's return")
+        assert process.poll() is None, stage.logs()
+    scored = stage.scored()
+    assert stage.rows_written() == len(scored) == 1200
+    check_alerts_are_the_rows_that_were_not_approved(stage, scored)
+    stage.close()
 
 
 @pytest.mark.parametrize(
