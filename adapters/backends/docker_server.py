@@ -31,7 +31,12 @@ def docker(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProc
     """Run the docker command; code 125 when it cannot be run or takes too long."""
     try:
         return subprocess.run(
-            ["docker", *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+            ["docker", *arguments],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(["docker", *arguments], 125, "", str(error))
@@ -51,9 +56,12 @@ def why_not(image: str) -> str | None:
 class DockerServer(StartedWithin):
     """One container."""
 
-    def __init__(self, name: str, folder: Path, run: Sequence[str], address: str, ready: Callable[[str], bool]) -> None:
+    def __init__(
+        self, name: str, folder: Path, port: int, run: Sequence[str], address: str, ready: Callable[[str], bool]
+    ) -> None:
+        self.port = port
         self._volume = f"fraudstream-{name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
-        self._name = f"{self._volume}-{address.rpartition(':')[2].partition('/')[0]}"
+        self._name = f"{self._volume}-{port}"
         self._run = [word.replace("{volume}", self._volume) for word in run]
         self._ready = ready
         self.address = address
@@ -75,7 +83,9 @@ class DockerServer(StartedWithin):
                 return
             if not self.alive():
                 break
-        raise BackendFailedError(f"{self._name} did not answer at {self.address}; its last lines:\n  {self._last_lines()}")
+        raise BackendFailedError(
+            f"{self._name} did not answer at {self.address}; its last lines:\n  {self._last_lines()}"
+        )
 
     def _last_lines(self) -> str:
         told = docker("logs", "--tail", "20", self._name)
@@ -105,10 +115,9 @@ class DockerServer(StartedWithin):
         docker("volume", "rm", "--force", self._volume)
 
 
-def docker_kafka(folder: Path, port: int = 0) -> DockerServer:
-    """A broker in a container, with the settings of kafka_local."""
-    port = free_port_near(port)
-    settings = {
+def kafka_environment(port: int) -> dict[str, str]:
+    """The settings of kafka_local for the image, reached at this port of the machine."""
+    return {
         "CLUSTER_ID": CLUSTER_ID,
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -131,20 +140,28 @@ def docker_kafka(folder: Path, port: int = 0) -> DockerServer:
         "KAFKA_HEAP_OPTS": "-Xms128m -Xmx512m",
         "KAFKA_JVM_PERFORMANCE_OPTS": "-server -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true",
     }
+
+
+def redis_command() -> list[str]:
+    """What the container runs: the settings of redis_local."""
+    return ["redis-server", *(word for name, value in SETTINGS.items() for word in (f"--{name}", value))]
+
+
+def docker_kafka(folder: Path, port: int = 0) -> DockerServer:
+    """A broker in a container."""
+    port = free_port_near(port)
     run = ["--publish", f"{LOOPBACK}:{port}:9092", "--volume", "{volume}:/var/lib/kafka/data"]
-    run += [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
-    server = DockerServer("kafka", folder, [*run, KAFKA_IMAGE], f"{LOOPBACK}:{port}", lists_topics)
+    run += [word for name, value in kafka_environment(port).items() for word in ("--env", f"{name}={value}")]
+    server = DockerServer("kafka", folder, port, [*run, KAFKA_IMAGE], f"{LOOPBACK}:{port}", lists_topics)
     server.description = f"{KAFKA_IMAGE} in Docker"
     return server
 
 
 def docker_redis(folder: Path, port: int = 0) -> DockerServer:
-    """A Redis in a container, with the settings of redis_local."""
+    """A Redis in a container."""
     port = free_port_near(port)
-    options = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
     run = ["--publish", f"{LOOPBACK}:{port}:6379", "--volume", "{volume}:/data"]
-    server = DockerServer(
-        "redis", folder, [*run, REDIS_IMAGE, "redis-server", *options], f"redis://{LOOPBACK}:{port}/0", runs_functions
-    )
+    run += [REDIS_IMAGE, *redis_command()]
+    server = DockerServer("redis", folder, port, run, f"redis://{LOOPBACK}:{port}/0", runs_functions)
     server.description = f"{REDIS_IMAGE} in Docker"
     return server

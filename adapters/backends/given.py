@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from adapters.backends.child import polled
@@ -15,6 +16,7 @@ class GivenServer(StartedWithin):
 
     def __init__(self, address: str, shown: str, setting: str, ready: Callable[[str], bool]) -> None:
         self.address = address
+        self.port = int(found.group(1)) if (found := re.search(r":(\d+)(?:/|,|$)", address)) else 0
         self.description = f"{shown}, given by {setting}"
         self._shown = shown
         self._setting = setting
@@ -32,7 +34,9 @@ class GivenServer(StartedWithin):
 
     def kill(self) -> None:
         """It is not ours to kill."""
-        raise NotImplementedError(f"{self._setting} is somebody's server: only servers that were started here are killed")
+        raise NotImplementedError(
+            f"{self._setting} is somebody's server: only servers that were started here are killed"
+        )
 
     def alive(self) -> bool:
         """Whether it answers."""

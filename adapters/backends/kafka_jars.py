@@ -39,12 +39,26 @@ def find_jars(environment: Mapping[str, str] = os.environ, say: Say = quietly) -
     cached = _cache(environment)
     if cached.is_dir():
         return cached
-    maven = shutil.which("mvn", path=environment.get("PATH"))
-    if maven is None:
-        raise BackendMissingError(f"neither Kafka nor Maven is here: {REMEDIES}")
+    maven = _maven(environment)
     return _filled(
         lambda folder: _fetch(maven, folder), environment, say, f"fetching Kafka {VERSION} with Maven, 55 MB, once"
     )
+
+
+def planned_version(environment: Mapping[str, str] = os.environ) -> str:
+    """The Kafka version that find_jars would give, nothing fetched. Raises BackendMissingError with the remedies."""
+    if home := environment.get("KAFKA_HOME"):
+        return jars_version(_checked(Path(home) / "libs", "KAFKA_HOME"))
+    if not environment.get("FRAUD_KAFKA_TARBALL") and not _cache(environment).is_dir():
+        _maven(environment)
+    return VERSION
+
+
+def _maven(environment: Mapping[str, str]) -> str:
+    maven = shutil.which("mvn", path=environment.get("PATH"))
+    if maven is None:
+        raise BackendMissingError(f"neither Kafka nor Maven is here: {REMEDIES}")
+    return maven
 
 
 def jars_version(folder: Path) -> str:
@@ -101,7 +115,9 @@ def _fetch(maven: str, folder: Path) -> None:
             code = -1
     if code:
         told = "\n  ".join(last_lines(log, 8))
-        raise BackendMissingError(f"Maven could not fetch Kafka {VERSION} (code {code}):\n  {told}\nInstead: {REMEDIES}")
+        raise BackendMissingError(
+            f"Maven could not fetch Kafka {VERSION} (code {code}):\n  {told}\nInstead: {REMEDIES}"
+        )
 
 
 def _unpack(tarball: Path, folder: Path) -> None:

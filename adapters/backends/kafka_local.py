@@ -7,7 +7,6 @@ Rule 2. It is ready when it lists its topics, not when its port opens.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,14 @@ from adapters.backends.server import BackendFailedError, StartedWithin
 CLUSTER_ID: Final = "fraudstreamfraudstreag"
 READY_S_MAX: Final = 60.0
 _LOG4J: Final = Path(__file__).with_name("kafka_log4j2.properties")
-_JVM: Final = ("-server", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms128m", "-Xmx512m", "-Djava.awt.headless=true")
+_JVM: Final = (
+    "-server",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xms128m",
+    "-Xmx512m",
+    "-Djava.awt.headless=true",
+)
 
 
 def properties(folder: Path, port: int, controller_port: int) -> dict[str, str]:
@@ -66,8 +72,8 @@ class LocalKafka(StartedWithin):
         self._folder = folder.resolve()
         self._java = java
         self._jars = jars
-        self._port = free_port_near(port)
-        self.address = f"{LOOPBACK}:{self._port}"
+        self.port = free_port_near(port)
+        self.address = f"{LOOPBACK}:{self.port}"
         self.description = f"Apache Kafka {jars_version(jars)} in KRaft mode on Java {java.version}, local process"
         self.log = log or self._folder / "kafka.log"
         self._settings = self._folder / "server.properties"
@@ -75,12 +81,12 @@ class LocalKafka(StartedWithin):
 
     def _command(self, main_class: str, *arguments: str) -> list[str]:
         java = [str(self._java.path), *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}"]
-        return [*java, "-cp", f"{self._jars}{os.sep}*", main_class, *arguments]
+        return [*java, "-cp", f"{self._jars}/*", main_class, *arguments]
 
     def start(self) -> None:
         """Format the folder if it is new, start, and wait until the broker lists its topics."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings = properties(self._folder, self._port, free_port_near(0))
+        settings = properties(self._folder, self.port, free_port_near(0))
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self._folder / "data" / "meta.properties").exists():
             self._format()
@@ -88,7 +94,7 @@ class LocalKafka(StartedWithin):
         for _ in polled(READY_S_MAX):
             if not self.child.alive():
                 raise self._failed(f"ended with code {self.child.exit_code()}")
-            if answers(LOOPBACK, self._port) and lists_topics(self.address):
+            if answers(LOOPBACK, self.port) and lists_topics(self.address):
                 return
         raise self._failed(f"did not answer within {READY_S_MAX:.0f} s")
 
@@ -96,7 +102,9 @@ class LocalKafka(StartedWithin):
         command = self._command("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._settings))
         told = subprocess.run([*command, "--ignore-formatted"], check=False, capture_output=True, text=True, timeout=60)
         if told.returncode:
-            raise BackendFailedError(f"Kafka's folder {self._folder} cannot be prepared: {(told.stderr or told.stdout)[-600:]}")
+            raise BackendFailedError(
+                f"Kafka's folder {self._folder} cannot be prepared: {(told.stderr or told.stdout)[-600:]}"
+            )
 
     def _failed(self, how: str) -> BackendFailedError:
         told = "\n  ".join(self.child.last_lines())

