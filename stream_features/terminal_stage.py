@@ -107,9 +107,7 @@ class TerminalStage:
             rows = _concatenate(decoded.batches)
             result = self._fold.apply(*(rows[name] for name in FOLD_COLUMNS))
             outcome = result.outcome
-            refused += [
-                _refusal(decoded.batches, rows, outcome, i) for i in np.flatnonzero(_is_refused(outcome)).tolist()
-            ]
+            refused += [_refusal(decoded.batches, outcome, i) for i in np.flatnonzero(_is_refused(outcome)).tolist()]
             accepted = np.flatnonzero(outcome == ACCEPTED)
             if len(accepted):
                 newest = max(newest, int(rows["occurred_at_ms"][accepted].max()))
@@ -184,7 +182,7 @@ def _is_refused(outcome: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.isin(outcome, (TOO_LATE, LABEL_UNKNOWN))
 
 
-def _refusal(batches: Sequence[Batch], rows: dict[str, Any], outcome: np.ndarray[Any, Any], row: int) -> Refused:
+def _refusal(batches: Sequence[Batch], outcome: np.ndarray[Any, Any], row: int) -> Refused:
     """The dead letter of one packed row: its identity as JSON, its origin as source."""
     at = row
     for batch in batches:
