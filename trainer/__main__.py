@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -82,6 +84,7 @@ def train(
     require_labels: Annotated[bool, typer.Option(help="leave out transactions without a label")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
+    tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
@@ -90,6 +93,8 @@ def train(
     from trainer.train import latest_event_time_ms
     from trainer.train import train as run_training
 
+    if tethered:
+        threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
     settings = TrainerSettings.read()
     lake = Lake(settings.lake)
     try:
@@ -178,6 +183,12 @@ def _change_alias(change: Callable[[ModelStore], object]) -> None:
         print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
     except (ModelRefusedError, AliasConflictError) as error:
         _fail(EXIT_REFUSED, str(error), False)
+
+
+def _end_with_stdin() -> None:
+    """End the process at once when stdin ends; what it has not published yet does not count."""
+    sys.stdin.buffer.read()
+    os._exit(EXIT_RESTART)
 
 
 def _plan(settings: TrainerSettings, as_of_ms: int) -> TrainPlan:

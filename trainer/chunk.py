@@ -101,6 +101,7 @@ class RawChunk(Chunk):
         self.rows += 1
 
     def frame(self) -> pl.DataFrame:
+        """The records, and what could be parsed of each."""
         parsed: list[Any] = []
         refused: list[str | None] = []
         for record in self._records:
@@ -133,6 +134,7 @@ class PackedChunk(Chunk):
         self.refused: list[tuple[int, BadMessageError]] = []
 
     def accepts(self, record: LogRecord) -> bool:
+        """Vectors of other features go to another file."""
         batch = self._unpacked(record)
         if isinstance(batch, BadMessageError) or not self._batches or "vector" not in self._keep:
             return True
@@ -159,6 +161,7 @@ class PackedChunk(Chunk):
         return self._read_ahead[1]
 
     def frame(self) -> pl.DataFrame:
+        """One row per packed row."""
         offsets = [np.full(batch.rows, offset, np.int64) for offset, batch in self._batches]
         columns = {"log_offset": pl.Series(_concatenated(offsets, np.int64), dtype=pl.Int64)}
         if len(self._kinds) > 1:

@@ -100,8 +100,16 @@ class Run:
 def start_run(request: ControlRequest, clock: Callable[[], float] = time.monotonic) -> Run:
     """Start the training process of a request. Raises OSError when the machine refuses."""
     as_of = "latest" if request.as_of_ms is None else str(request.as_of_ms)
-    command = [sys.executable, "-m", "trainer", "train", "--as-of", as_of, "--json-progress"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    command = [sys.executable, "-m", "trainer", "train", "--as-of", as_of, "--json-progress", "--tethered"]
+    # The run holds the other end of stdin: when this service dies, it reads the end of it and dies too.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
     run = Run(request, process, clock())
     assert process.stdout is not None

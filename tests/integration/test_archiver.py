@@ -1,7 +1,7 @@
 """The archiver on a real broker: what the log says stands in the lake, once, kills included.
 
 Rule 1. The archiver runs as its own process, as in the stack; kills are SIGKILL at moments drawn from a seed.
-Rule 2. Offsets are counted from the log's beginning at the start of the test: the broker may have served other tests.
+Rule 2. The broker may have served other tests: a test's lake begins with empty files up to where the log ends at its start.
 """
 
 from __future__ import annotations
@@ -17,48 +17,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
-from adapters.kafka import dead_letter, ensure_topics
+from adapters.backends.server import Server
+from adapters.kafka import dead_letter
 from adapters.lake import Lake
-from fraud import topics
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import NAMES
+from fraud.packed import OriginMarks
 from tests.integration.log_writer import BEGIN_MS, label, packed_vectors, transaction, vectors_of, write
-
-pytestmark = pytest.mark.integration
+from trainer.chunk import ARCHIVED, chunk_for
 
 DEADLINE_S = 60.0
 TRANSACTIONS = [transaction(i, BEGIN_MS + i * 1000) for i in range(6000)]
 
 
 @pytest.fixture
-def bootstrap(kafka_bootstrap: str) -> str:
-    """A broker whose topics exist and hold nothing."""
-    ensure_topics(kafka_bootstrap, partitions_of(kafka_bootstrap))
-    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
-    try:
-        described = admin.describe_topics([topic.name for topic in topics.ALL])
-        everything = {
-            TopicPartition(topic.get("name") or topic["topic"], number): -1
-            for topic in described
-            for number in range(len(topic["partitions"]))
-        }
-        admin.delete_records(everything)
-    finally:
-        admin.close()
+def bootstrap(kafka_bootstrap: str, tmp_path: Path) -> str:
+    """The session's broker; this test's lake ends where its log ends now."""
+    lake = Lake(tmp_path / "lake")
+    consumer = KafkaConsumer(bootstrap_servers=kafka_bootstrap)
+    partitions = [TopicPartition(t.name, n) for t in ARCHIVED for n in consumer.partitions_for_topic(t.name)]
+    for source, end in consumer.end_offsets(partitions).items():
+        nothing = chunk_for(source.topic, 0, OriginMarks()).frame()
+        if end:
+            lake.write_chunk(source.topic, source.partition, (0, end), nothing, {})
+    consumer.close()
     return kafka_bootstrap
-
-
-def partitions_of(bootstrap: str) -> int:
-    """The broker's partition count of data topics; 1 when it has none yet."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        if topics.TRANSACTIONS.name not in admin.list_topics():
-            return 1
-        return len(admin.describe_topics([topics.TRANSACTIONS.name])[0]["partitions"])
-    finally:
-        admin.close()
 
 
 class ArchiverProcess:
@@ -74,10 +59,15 @@ class ArchiverProcess:
             "FRAUD_ARCHIVE_SMALL_FILES_MAX": "4",
         }
         self.log = log
+        self._said_before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trainer", "archive"], env=environment, stdout=output, stderr=output
             )
+
+    def is_archiving(self) -> bool:
+        """Whether this process (not one before it) has its partitions."""
+        return "archiving" in self.log.read_text()[self._said_before :]
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -91,11 +81,11 @@ class ArchiverProcess:
 
 
 @pytest.fixture
-def start(bootstrap: str, tmp_path: Path) -> Iterator[Callable[[], ArchiverProcess]]:
+def start(tmp_path: Path) -> Iterator[Callable[[str], ArchiverProcess]]:
     """Starts archivers of one lake; ends what is left of them."""
     started: list[ArchiverProcess] = []
 
-    def archiver() -> ArchiverProcess:
+    def archiver(bootstrap: str) -> ArchiverProcess:
         started.append(ArchiverProcess(bootstrap, tmp_path / "lake", tmp_path / "archiver.log"))
         return started[-1]
 
@@ -117,7 +107,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_every_topic_arrives_with_its_columns_and_vectors_keep_their_bits(
-    bootstrap: str, start: Callable[[], ArchiverProcess], tmp_path: Path
+    bootstrap: str, start: Callable[[str], ArchiverProcess], tmp_path: Path
 ) -> None:
     some = TRANSACTIONS[:700]
     write(bootstrap, "transactions", 0, [(t.card_id.encode(), t.to_json(), []) for t in some] + [(b"c1", b"{bad", [])])
@@ -126,7 +116,7 @@ def test_every_topic_arrives_with_its_columns_and_vectors_keep_their_bits(
     letter = dead_letter(BadMessageError(Reason.NOT_JSON, "broken"), b"c1", b"{bad", ("transactions", 0, 700))
     write(bootstrap, "transactions.dlq", 0, [letter])
     lake = Lake(tmp_path / "lake")
-    archiver = start()
+    archiver = start(bootstrap)
     wait_until(
         lambda: rows_in(lake, "features") == 700 and rows_in(lake, "transactions.dlq") == 1, "vectors in the lake"
     )
@@ -152,12 +142,12 @@ def test_every_topic_arrives_with_its_columns_and_vectors_keep_their_bits(
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_an_archiver_killed_at_random_moments_loses_and_doubles_nothing(
-    bootstrap: str, start: Callable[[], ArchiverProcess], tmp_path: Path, seed: int
+    bootstrap: str, start: Callable[[str], ArchiverProcess], tmp_path: Path, seed: int
 ) -> None:
     moments = random.Random(seed)
     lake = Lake(tmp_path / "lake")
     batches = packed_vectors(TRANSACTIONS, 0, rows=40)
-    archiver = start()
+    archiver = start(bootstrap)
     for at in range(0, len(batches), 30):
         # A stage that crashed before its watermark moved writes its last batches again.
         again = batches[max(0, at - moments.randrange(4)) : at]
@@ -165,8 +155,9 @@ def test_an_archiver_killed_at_random_moments_loses_and_doubles_nothing(
         if moments.random() < 0.7:
             time.sleep(moments.random() * 2.5)  # a random moment is the point here, not a wait for something
             archiver.kill()
-            archiver = start()
+            archiver = start(bootstrap)
     wait_until(lambda: rows_in(lake, "features") >= len(TRANSACTIONS), "every row in the lake")
+    wait_until(archiver.is_archiving, "the last archiver's assignment")
     assert archiver.stop() == 0
     stored = lake.scan("features").collect()
     assert stored["origin_offset"].to_list() == list(range(len(TRANSACTIONS)))
@@ -174,10 +165,10 @@ def test_an_archiver_killed_at_random_moments_loses_and_doubles_nothing(
 
 
 def test_small_files_are_merged_and_still_read_once(
-    bootstrap: str, start: Callable[[], ArchiverProcess], tmp_path: Path
+    bootstrap: str, start: Callable[[str], ArchiverProcess], tmp_path: Path
 ) -> None:
     lake = Lake(tmp_path / "lake")
-    archiver = start()
+    archiver = start(bootstrap)
     batches = packed_vectors(TRANSACTIONS[:600], 0, rows=50)
     for i, batch in enumerate(batches):
         write(bootstrap, "features", 0, [batch])
@@ -188,11 +179,11 @@ def test_small_files_are_merged_and_still_read_once(
 
 
 def test_records_that_the_log_lost_before_they_were_archived_end_the_archiver_by_name(
-    bootstrap: str, start: Callable[[], ArchiverProcess], tmp_path: Path
+    fresh_kafka: Server, start: Callable[[str], ArchiverProcess], tmp_path: Path
 ) -> None:
-    lake = Lake(tmp_path / "lake")
+    bootstrap, lake = fresh_kafka.address, Lake(tmp_path / "lake")
     write(bootstrap, "features", 0, packed_vectors(TRANSACTIONS[:100], 0, rows=10))
-    archiver = start()
+    archiver = start(bootstrap)
     wait_until(lambda: rows_in(lake, "features") == 100, "the first rows")
     assert archiver.stop() == 0
     at = lake.next_offset("features", 0)
@@ -201,16 +192,18 @@ def test_records_that_the_log_lost_before_they_were_archived_end_the_archiver_by
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     admin.delete_records({TopicPartition("features", 0): at + 5})
     admin.close()
-    archiver = start()
+    archiver = start(bootstrap)
     assert archiver.process.wait(30) == 1
     said = archiver.log.read_text()
     assert f"features/0: the log begins at offset {at + 5}, the lake ends at {at}" in said
     assert lake.next_offset("features", 0) == at
 
 
-def test_a_second_archiver_of_the_same_lake_ends_at_once(bootstrap: str, start: Callable[[], ArchiverProcess]) -> None:
-    first = start()
-    wait_until(lambda: "archiving" in first.log.read_text(), "the first archiver's assignment")
-    second = start()
+def test_a_second_archiver_of_the_same_lake_ends_at_once(
+    bootstrap: str, start: Callable[[str], ArchiverProcess]
+) -> None:
+    first = start(bootstrap)
+    wait_until(first.is_archiving, "the first archiver's assignment")
+    second = start(bootstrap)
     assert second.process.wait(30) == 2
     assert first.stop() == 0

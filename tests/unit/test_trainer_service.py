@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from fraud.control import ControlRequest
-from trainer.service import Progress, Run, TrainService, _pump
+from trainer.service import Progress, Run, TrainService, _pump, start_run
 
 PROMOTED = """
 import json
@@ -115,3 +115,10 @@ def test_a_second_request_waits_and_a_flood_is_refused() -> None:
     service.stop()
     assert [line[:2] for line in said.lines[-5:]] == [(f"r{i}", "failed") for i in range(5)]
     assert service.run is None
+
+
+def test_a_run_ends_with_the_service_that_asked_for_it() -> None:
+    run = start_run(ControlRequest("retrain", "r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
+    assert run.process.stdin is not None
+    run.process.stdin.close()  # what the kernel does when the service is killed
+    assert run.process.wait(30) in (3, 70)  # refused before it noticed, or ended by the tether
