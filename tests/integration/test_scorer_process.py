@@ -27,6 +27,7 @@ from adapters.backends import Server
 from adapters.model_store import ModelStore
 from fraud.alert import Alert, parse_alert
 from fraud.decision import APPROVE
+from fraud.features import FEATURE_HASH
 from fraud.packed import SCORES, Batch, OriginMarks, unpack
 from tests.scoring.packed_vectors import packed_rows
 from tests.scoring.published_models import point_to, publish
@@ -322,12 +323,22 @@ def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was
     stage.close()
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"), [("FRAUD_SCORER_ID", "a b"), ("FRAUD_POLL_RECORDS_MAX", "0"), ("FRAUD_PARTITIONS", "x")]
-)
-def test_an_impossible_setting_is_named_before_anything_starts(variable: str, value: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "FRAUD_STATE_DIR": str(tmp_path), variable: value}
-    command = [sys.executable, "-m", "scorer"]
-    ended = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
-    assert ended.returncode != 0
-    assert variable in ended.stderr.decode()
+def test_a_flood_ends_the_scorer_with_1_and_vectors_of_other_features_with_2_naming_both_hashes(
+    fresh_kafka: Server, tmp_path: Path
+) -> None:
+    stage = Stage(fresh_kafka.address, tmp_path)
+    with running(stage, FRAUD_DEAD_LETTER_RECORDS_MIN="20") as process:
+        for i in range(30):
+            stage.send(range(i, i + 1), b"no batch")
+        assert process.wait(WAIT_S) == 1
+    assert "the newest" in stage.logs()
+    stage.close()
+    (tmp_path / "later").mkdir()
+    later = Stage(fresh_kafka.address, tmp_path / "later")
+    with running(later) as process:
+        later.send(range(1), packed_rows(range(1), meta={"feature_hash": "aaaaaaaaaaaa"}))
+        assert process.wait(WAIT_S) == 2
+    assert "aaaaaaaaaaaa" in later.logs()
+    assert FEATURE_HASH in later.logs()
+    assert later.scored() == {}
+    later.close()
