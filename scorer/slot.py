@@ -127,7 +127,7 @@ class ModelSlot:
             self._store.read(version)  # a damaged file shows here, before a process is spent on it
             self._check(self._root / version)
             self._outcome = load(self._store.read(version))
-        except Exception as error:  # noqa: BLE001 (rule 3: whatever it is, the last good model goes on)
+        except Exception as error:  # rule 3: whatever it is, the last good model goes on
             self._outcome = error
 
     def _finish(self) -> bool:
