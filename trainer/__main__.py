@@ -187,7 +187,8 @@ def _change_alias(change: Callable[[ModelStore], object]) -> None:
 
 def _end_with_stdin() -> None:
     """End the process at once when stdin ends; what it has not published yet does not count."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's exit
+        pass
     os._exit(EXIT_RESTART)
 
 

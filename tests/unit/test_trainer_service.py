@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -117,8 +118,18 @@ def test_a_second_request_waits_and_a_flood_is_refused() -> None:
     assert service.run is None
 
 
-def test_a_run_ends_with_the_service_that_asked_for_it() -> None:
+def test_a_run_ends_with_the_service_that_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
     run = start_run(ControlRequest("retrain", "r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
     assert run.process.stdin is not None
     run.process.stdin.close()  # what the kernel does when the service is killed
-    assert run.process.wait(30) in (3, 70)  # refused before it noticed, or ended by the tether
+    code = run.process.wait(30)
+    assert code in (3, 70), code  # refused before it noticed, or ended by the tether
+
+
+def test_a_run_that_ends_by_itself_is_not_disturbed_by_its_tether(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
+    run = start_run(ControlRequest("retrain", "r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
+    assert run.process.wait(30) == 3
