@@ -6,8 +6,7 @@ Rule 2. A list is derived from the files on both sides; no service is named twic
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.settings import StackSettings
+from cli.services import PRODUCER_PORT
+from cli.services import SERVICES as SERVICES_OF_THE_RUNNER
+from tests.contract.generated_docs import settings_classes
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -107,7 +108,7 @@ def test_every_fraud_variable_is_a_settings_field() -> None:
     } | set(re.findall(r"\$\{(FRAUD_[A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
     assert "FRAUD_KAFKA_BOOTSTRAP" in variables
     assert variables <= {
-        f"FRAUD_{field.upper()}" for settings in _settings_classes() for field in settings.model_fields
+        f"FRAUD_{field.upper()}" for settings in settings_classes().values() for field in settings.model_fields
     }
 
 
@@ -125,6 +126,13 @@ def test_local_prometheus_scrapes_the_same_services_at_the_same_ports() -> None:
     local, compose = _targets("local.yml"), _targets("prometheus.yml")
     assert list(local.values()) == list(compose.values())
     assert [target.split(":")[1] for target in local] == [target.split(":")[1] for target in compose]
+
+
+def test_local_prometheus_scrapes_every_service_that_the_runner_starts() -> None:
+    started = {service.name: f"127.0.0.1:{service.port}" for service in SERVICES_OF_THE_RUNNER}
+    started["producer"] = f"127.0.0.1:{PRODUCER_PORT}"
+    targets = {job: target for target, job in _targets("local.yml").items()}
+    assert started.items() <= targets.items()
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -164,16 +172,3 @@ def _targets(file: str) -> dict[str, str]:
         for s in job["static_configs"]
         for target in s["targets"]
     }
-
-
-def _settings_classes() -> set[type[StackSettings]]:
-    """Every settings class of the stack; importing a package's modules defines them."""
-    for package in PACKAGES:
-        for found in pkgutil.iter_modules([str(ROOT / package)], f"{package}."):
-            if found.name.endswith("settings"):
-                importlib.import_module(found.name)
-    return _with_subclasses(StackSettings)
-
-
-def _with_subclasses(settings: type[StackSettings]) -> set[type[StackSettings]]:
-    return {settings}.union(*(_with_subclasses(subclass) for subclass in settings.__subclasses__()))

@@ -80,7 +80,8 @@ def stack() -> Iterator[Stack]:
 
 def test_alerts_flow_in_the_compose_stack(stack: Stack) -> None:
     watch = stack.compose(
-        *("exec", "--no-TTY", "scorer", "fraudstream", "alerts", "watch", "--json", "--limit", "3"), seconds=ALERTS_S
+        *("exec", "--no-TTY", "scorer", "fraudstream", "alerts", "watch", "--json", "--from-start", "--limit", "3"),
+        seconds=ALERTS_S,
     )
     assert watch.returncode == 0, watch.stdout + watch.stderr + _logs(stack)
     alerts = [json.loads(line) for line in watch.stdout.splitlines() if line.startswith("{")]
