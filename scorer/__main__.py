@@ -27,7 +27,6 @@ from scorer.settings import ScorerSettings
 from scorer.slot import ModelSlot
 from scorer.writer import ScoreWriter
 
-EXIT_FLOOD: Final = 1
 EXIT_PERSON: Final = 2
 EXIT_RESTART: Final = 70
 SLOT_SECONDS_MAX: Final = 30.0
@@ -98,12 +97,10 @@ def main() -> None:
         serve_metrics(settings, loop.health)
         log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)
         loop.run(stop)
-    except FeatureHashMismatchError as error:
+    except (FeatureHashMismatchError, DeadLetterFloodError) as error:
         _end(EXIT_PERSON, str(error))
     except FencedInstanceIdError:
         _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
-    except DeadLetterFloodError as error:
-        _end(EXIT_FLOOD, str(error))
     except (KafkaError, KafkaAwayError) as error:
         _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
     except Exception:

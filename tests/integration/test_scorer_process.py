@@ -330,7 +330,7 @@ def test_a_flood_ends_the_scorer_with_1_and_vectors_of_other_features_with_2_nam
     with running(stage, FRAUD_DEAD_LETTER_RECORDS_MIN="20") as process:
         for i in range(30):
             stage.send(range(i, i + 1), b"no batch")
-        assert process.wait(WAIT_S) == 1
+        assert process.wait(WAIT_S) == 2
     assert "the newest" in stage.logs()
     stage.close()
     (tmp_path / "later").mkdir()
