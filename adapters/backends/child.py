@@ -1,7 +1,7 @@
 """A process of ours: started in a session of its own, its output in a file, ended by pid and start time, never by name.
 
 Rule 1. A pid alone names nobody: with the start time it does, so a recycled pid is never signalled.
-Rule 2. A child is told to end when the process that started it dies (Linux); elsewhere the next start cleans up.
+Rule 2. A child gets SIGTERM when the process that started it dies (Linux), unless it is meant to outlive it.
 Rule 3. Every end is bounded: SIGTERM, a while, then SIGKILL.
 """
 
@@ -76,7 +76,7 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
         niceness: int = 0,
-        death_signal: int = signal.SIGKILL,
+        death_signal: int | None = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -114,7 +114,7 @@ class Child:
         def in_child() -> None:
             if niceness:
                 os.nice(niceness)
-            if libc is not None:
+            if libc is not None and death_signal is not None:
                 libc.prctl(_PR_SET_PDEATHSIG, death_signal)
                 if os.getppid() != parent:
                     os._exit(1)  # the parent died before the call

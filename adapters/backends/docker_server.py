@@ -61,7 +61,7 @@ class DockerServer(StartedWithin):
     ) -> None:
         self.port = port
         self._volume = f"fraudstream-{name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
-        self._name = f"{self._volume}-{port}"
+        self.name = f"{self._volume}-{port}"
         self._run = [word.replace("{volume}", self._volume) for word in run]
         self._ready = ready
         self.address = address
@@ -71,24 +71,29 @@ class DockerServer(StartedWithin):
     def start(self) -> None:
         """Make the container, or start the killed one again, and wait until it answers."""
         if self.container is None:
-            docker("rm", "--force", self._name)
-            told = docker("run", "--detach", "--name", self._name, "--label", LABEL, *self._run)
+            self._remove_leftovers()
+            told = docker("run", "--detach", "--name", self.name, "--label", LABEL, *self._run)
             self.container = told.stdout.strip() or None
         else:
             told = docker("start", self.container)
         if told.returncode:
-            raise BackendFailedError(f"Docker did not start {self._name}: {told.stderr.strip()[-600:]}")
+            raise BackendFailedError(f"Docker did not start {self.name}: {told.stderr.strip()[-600:]}")
         for _ in polled(READY_S_MAX, 0.2):
             if self._ready(self.address):
                 return
             if not self.alive():
                 break
         raise BackendFailedError(
-            f"{self._name} did not answer at {self.address}; its last lines:\n  {self._last_lines()}"
+            f"{self.name} did not answer at {self.address}; its last lines:\n  {self._last_lines()}"
         )
 
+    def _remove_leftovers(self) -> None:
+        """Two servers on one volume would refuse each other: what a process that was killed left is removed."""
+        for container in docker("ps", "--all", "--quiet", "--filter", f"volume={self._volume}").stdout.split():
+            docker("rm", "--force", container)
+
     def _last_lines(self) -> str:
-        told = docker("logs", "--tail", "20", self._name)
+        told = docker("logs", "--tail", "20", self.name)
         return "\n  ".join((told.stdout + told.stderr).splitlines())
 
     def stop(self, timeout_s: float = 5.0) -> None:

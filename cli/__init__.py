@@ -1,0 +1,1 @@
+"""The `fraudstream` command and the local runner."""

@@ -1,0 +1,197 @@
+"""`fraudstream`: the front door. Its own commands, and a table of those that belong to a service.
+
+Rule 1. Commands are imported when they run: what one needs is not asked of an image that only has another.
+Rule 2. A service's command replaces this process, so that its exit code and Ctrl-C are the service's own.
+Rule 3. A person sees a message with a remedy, never a traceback, for a fault that can be expected.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from cli.failure import CommandError
+
+# fraudstream NAME ... is python -m MODULE COMMAND ...
+PASSED_ON: Final = {
+    "train": ("trainer", "train", "Train a model on what was known at a moment."),
+    "features": ("trainer", "features", "Compute features over a file, without Kafka."),
+    "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
+    "handbook": ("producer", "handbook", "Stream the Handbook world, from where it stopped."),
+    "verify-handbook": ("producer", "verify-handbook", "Compare the generated Handbook world with the published one."),
+    "parity": ("monitoring", "parity", "Compute the served vectors again and compare them bit for bit."),
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A streaming fraud-detection stack that one person can start, watch, break and measure.",
+)
+alerts_app = typer.Typer(no_args_is_help=True, help="The alerts.")
+models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
+topics_app = typer.Typer(no_args_is_help=True, help="The topics.")
+dlq_app = typer.Typer(no_args_is_help=True, help="The dead letters: messages that were refused, and why.")
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(models_app, name="models")
+app.add_typer(topics_app, name="topics")
+app.add_typer(dlq_app, name="dlq")
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Plain = Annotated[bool, typer.Option("--plain", help="print lines, also on a terminal")]
+
+
+@app.command()
+def up(foreground: Annotated[bool, typer.Option(help="stay, and print every log")] = False) -> None:
+    """Start Kafka, Redis, the topics and every service; a stack that runs is found."""
+    from cli.up import up
+
+    raise typer.Exit(up(foreground))
+
+
+@app.command()
+def down() -> None:
+    """End the stack in order; its data stays."""
+    from cli.up import down
+
+    raise typer.Exit(down())
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What runs, where, and how far it is; exit code 0 when all of it is ready."""
+    from cli.up import status
+
+    raise typer.Exit(status(as_json))
+
+
+@app.command()
+def demo(
+    plain: Plain = False,
+    history_days: Annotated[
+        int, typer.Option(min=0, max=183, help="simulated days to stream and learn from first")
+    ] = 60,
+    speed: Annotated[float, typer.Option(min=1, help="event time per real time: 1440 is a day per minute")] = 1440,
+    until_alerts: Annotated[int | None, typer.Option(min=1, help="end after that many live alerts")] = None,
+) -> None:
+    """Stream a history, train the first model, and show live alerts; Ctrl-C ends it, the next start goes on."""
+    from cli.demo import demo
+
+    raise typer.Exit(demo(plain, history_days, speed, until_alerts))
+
+
+@app.command()
+def retrain(
+    as_of: Annotated[
+        str | None, typer.Option(help="train as of this moment: ISO time (UTC); default: the newest possible")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="show progress until it is promoted, rejected or failed")] = True,
+    as_json: Json = False,
+) -> None:
+    """Ask the running trainer for a new model, and show how it goes."""
+    from cli.retrain import retrain
+
+    raise typer.Exit(retrain(as_of, wait, as_json))
+
+
+@alerts_app.command("watch")
+def alerts_watch(
+    plain: Plain = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print each alert as one JSON line")] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="begin with the oldest that the log still has")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="end after that many alerts")] = None,
+) -> None:
+    """Show alerts as they come, and their labels when they become known."""
+    from cli.alerts import watch
+
+    raise typer.Exit(watch(plain, as_json, from_start, limit))
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+    from cli.models import list_models
+
+    raise typer.Exit(list_models(as_json))
+
+
+@topics_app.command("tail")
+def topics_tail(
+    name: Annotated[
+        str, typer.Argument(help="transactions, labels, terminal-log, features, scores, alerts, control, *.dlq")
+    ],
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="begin with the oldest that the log still has")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="end after that many lines")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a topic for a person, one line per transaction."""
+    from cli.topics import tail
+
+    raise typer.Exit(tail(name, from_start, limit, as_json))
+
+
+@dlq_app.command("list")
+def dlq_list(
+    limit: Annotated[int, typer.Option(min=1, help="how many of the newest to show of each topic")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Count the dead letters by topic and reason, and show the newest."""
+    from cli.topics import list_dead_letters
+
+    raise typer.Exit(list_dead_letters(limit, as_json))
+
+
+def _passed_on(module: str, command: str) -> Callable[[typer.Context], None]:
+    def run(context: typer.Context) -> None:
+        from cli.services import with_code_on_path
+
+        arguments = [sys.executable, "-m", module, command, *context.args]
+        sys.stdout.flush()
+        os.execve(sys.executable, arguments, with_code_on_path())
+
+    return run
+
+
+for _name, (_module, _command, _help) in PASSED_ON.items():
+    app.command(
+        _name,
+        help=_help,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+        add_help_option=False,
+    )(_passed_on(_module, _command))
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Run the command line."""
+    from kafka.errors import KafkaError
+    from redis import RedisError
+
+    try:
+        app(prog_name="fraudstream")
+    except CommandError as error:
+        _end(str(error), error.code)
+    except KafkaError as error:
+        _end(f"Kafka does not answer or refuses ({error!r}): `fraudstream status` shows whether the stack runs", 1)
+    except RedisError as error:
+        _end(f"Redis does not answer or refuses ({error}): `fraudstream status` shows whether the stack runs", 1)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left: nothing to say to it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The services that `fraudstream up` runs, as data.
+
+Rule 1. Services start together, after the topics are made, and end in the order of this table.
+Rule 2. A service is ready when /healthz on its metrics port answers 200.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CODE_FOLDER: Final = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together."""
+
+    name: str
+    arguments: tuple[str, ...]
+    port: int
+    ends_with: int
+    niceness: int = 0
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [sys.executable, "-m", *self.arguments]
+
+
+SERVICES: Final = (
+    Service("scorer", ("scorer",), 9102, ends_with=1),
+    Service("stream_features", ("stream_features",), 9101, ends_with=2),
+    Service("archiver", ("trainer", "archive"), 9103, ends_with=3, niceness=5),
+    Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
+)
+PRODUCER_PORT: Final = 9105
+KAFKA_PORT: Final = 9092
+REDIS_PORT: Final = 6379
+
+
+def with_code_on_path(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of a service: it runs from any folder, also where the project is not installed."""
+    path = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": f"{CODE_FOLDER}{os.pathsep}{path}" if path else str(CODE_FOLDER)}
