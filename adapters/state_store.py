@@ -2,7 +2,7 @@
 
 Rule 1. A batch takes effect in one call of one Redis function, together with its watermark: all of it or nothing.
 Rule 2. The watermark is compared before it is set: a batch that is applied again, by this worker or by one that was
-        thought dead, changes nothing.
+        thought dead, changes nothing. It is compared when entities are read, too: they are read as of one watermark.
 Rule 3. Everything of one partition carries the hash tag {partition} and the feature hash: a cluster can hold it, and
         state of another definition is never read.
 Rule 4. redis-py's own retries are off: a silent retry of a write is the doubling that rule 2 exists for.
@@ -147,13 +147,29 @@ class StateStore:
         fields: Any = await self._persist(lambda: self._redis.hgetall(key))
         return StageState.decode(fields)
 
-    async def load(self, stage: Stage, partition: int, entity_ids: Sequence[str]) -> list[bytes]:
-        """The append logs of entities, in the order asked; b"" for one without history."""
+    async def load(self, stage: Stage, partition: int, entity_ids: Sequence[str], at: int | None) -> list[bytes]:
+        """The append logs of entities, in the order asked, as of watermark `at`; b"" for one without history.
+
+        Raises StateMovedError when the stored watermark is not `at`: vectors folded onto logs of another moment would be
+        wrong, and they are written before the effect is refused.
+        """
         if not entity_ids:
             return []
         keys = self.keys(stage, partition)
         names = [keys.entity(entity_id) for entity_id in entity_ids]
-        logs: Any = await self._persist(lambda: self._redis.mget(names))
+
+        async def read_together() -> Any:
+            async with self._redis.pipeline(transaction=True) as together:
+                together.hget(keys.state, "next")
+                together.mget(names)
+                return await together.execute()
+
+        stored, logs = await self._persist(read_together)
+        if stored != (None if at is None else str(at).encode()):
+            raise StateMovedError(
+                f"stage {stage}, partition {partition}: this worker is at {at}, the stored watermark is "
+                f"{'absent' if stored is None else stored.decode()}"
+            )
         return [log or b"" for log in logs]
 
     async def apply(self, stage: Stage, partition: int, effect: Effect) -> None:

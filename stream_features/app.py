@@ -7,6 +7,7 @@ Rule 2. Topics exist before the worker starts: Faust says Ready with nothing ass
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -15,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
 
 from adapters.kafka import AsyncWriter
-from adapters.state_store import StageState, StateStore
+from adapters.state_store import StageState, StateStore, StateStoreAwayError
 from adapters.telemetry import gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
@@ -138,6 +139,11 @@ class FeatureWorker:
 
     async def _heartbeat(self) -> None:
         self._beat = time.monotonic()
+        self._show_lag()
+        with contextlib.suppress(TimeoutError, StateStoreAwayError):  # then a lane ends the process, or nothing came
+            await asyncio.wait_for(self._runner.find_loss(), HEARTBEAT_SECONDS)
+
+    def _show_lag(self) -> None:
         consumer = self.app.consumer
         lag = gauge(metrics.LAG_RECORDS)
         for tp in consumer.assignment():

@@ -96,6 +96,18 @@ class LaneRunner:
         """The stage that takes this partition now."""
         return self._stages.get(tp)
 
+    async def find_loss(self) -> None:
+        """End the process when the store has gone back behind a stage: nobody else would notice while no batch comes."""
+        for tp, stage in list(self._stages.items()):
+            settled = stage.state.next
+            stored = (await self._store.read(stage.name, tp.partition)).next
+            if settled is not None and (stored is None or stored < settled):
+                end_process(
+                    EXIT_RESTART,
+                    f"stage {stage.name}, partition {tp.partition}: the state store lost data: the "
+                    f"watermark was {settled}, it is {'absent' if stored is None else stored}",
+                )
+
     async def run(self, tp: TP, records: Sequence[Any]) -> None:
         """Take one fetched batch through the protocol; end the process when that fails."""
         stage = self._stages.get(tp)
@@ -138,7 +150,7 @@ class LaneRunner:
         started = time.monotonic()
         missing = stage.missing(decoded)
         if missing:
-            logs = await self._store.load(stage.name, tp.partition, missing)
+            logs = await self._store.load(stage.name, tp.partition, missing, stage.state.next)
             stage.load(list(zip(missing, logs, strict=True)))
         if self._stages.get(tp) is not stage:
             return
