@@ -1,0 +1,28 @@
+"""Fixtures of the integration tests that run the whole stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.faults.servers import own_servers
+from tests.integration.faults.stack import Stack
+
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="session")
+def servers_of_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One broker and one Redis for all fault tests: they start slower than the tests run."""
+    folder = tmp_path_factory.mktemp("stack")
+    with own_servers(folder) as (broker, store):
+        yield Stack(broker, store, folder, PARTITIONS)
+
+
+@pytest.fixture
+def stack(servers_of_stack: Stack) -> Iterator[Stack]:
+    """The stack as on its first day: topics, state and lake are empty, no service runs."""
+    servers_of_stack.empty()
+    yield servers_of_stack
+    servers_of_stack.end_services()

@@ -1,0 +1,121 @@
+"""Faults at exact places of the exactness protocol: the feature worker comes through each without a trace.
+
+Rule 1. The worker's code is untouched; tests/integration/faults/faulty_worker.py kills it, stops it or cuts its connection.
+Rule 2. After each scenario the checker compares everything with a fold of the logs from the beginning.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.integration.faults.checker import differences, summary
+from tests.integration.faults.processes import Service, wait_until
+from tests.integration.faults.seeded_log import Shape, seeded_log
+from tests.integration.faults.stack import Stack
+
+LOG = seeded_log(1, Shape(transactions=4000))
+SMALL_BATCHES = {"FRAUD_BATCH_RECORDS_MAX": "200"}
+DIES_SECONDS_MAX = 30.0
+LOST_ANSWERS = "card:lost-answer:2,labels:lost-answer:1,terminal:lost-answer:2"
+
+
+def died_at(worker: Service, point: str) -> None:
+    """Start the worker and wait until it was killed at the point."""
+    worker.start(FAULT_POINT=point)
+    assert worker.wait(DIES_SECONDS_MAX) == -signal.SIGKILL, worker.tail()
+
+
+def assert_clean(stack: Stack) -> None:
+    found = differences(stack.bootstrap, stack.redis_url)
+    assert not found, summary(found)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        ["card:load:1", "card:half-written:2", "card:written:1", "card:applied:2"],
+        ["labels:written:1", "terminal:written:1", "labels:applied:1", "terminal:applied:1"],
+    ],
+    ids=["card stage", "label forwarder and terminal stage"],
+)
+def test_a_worker_killed_at_every_step_of_the_protocol_leaves_no_trace(stack: Stack, points: list[str]) -> None:
+    stack.feed(LOG)
+    worker = stack.worker(**SMALL_BATCHES)
+    for point in points:
+        died_at(worker, point)
+    worker.start()
+    stack.drain()
+    assert_clean(stack)
+
+
+def test_an_answer_that_is_lost_after_the_effect_does_not_double_it(stack: Stack) -> None:
+    stack.feed(LOG)
+    worker = stack.worker(**SMALL_BATCHES)
+    worker.start(FAULT_POINT=LOST_ANSWERS)
+    stack.drain()
+    assert worker.codes == []
+    assert_clean(stack)
+
+
+def test_a_state_that_lost_its_newest_writes_is_found_out_and_written_again(stack: Stack) -> None:
+    #  log      |--- first ---|--- second ---|--- third ---|
+    #  Redis    ..............^ kept         ^ put back to what was kept, under the running worker
+    stack.feed(LOG[:2000])
+    worker = stack.worker(**SMALL_BATCHES, FRAUD_ENTITIES_CACHED_MAX="20")
+    worker.start()
+    stack.drain()
+    with stack.rewound():
+        stack.feed(LOG[2000:4000])
+        stack.drain()
+    stack.feed(LOG[4000:])
+    stack.drain()
+    assert 70 in worker.codes
+    assert_clean(stack)
+
+
+def test_an_idle_worker_notices_that_the_state_lost_its_newest_writes(stack: Stack) -> None:
+    stack.feed(LOG[:2000])
+    worker = stack.worker()
+    worker.start()
+    stack.drain()
+    with stack.rewound():
+        stack.feed(LOG[2000:])
+        stack.drain()
+    stack.drain()
+    assert worker.codes == [70]
+    assert_clean(stack)
+
+
+@pytest.mark.parametrize(
+    ("stage", "point", "effects"),
+    [
+        ("card", "stop-loading", 12),
+        pytest.param("card", "stop-written", 12, marks=pytest.mark.soak),
+        pytest.param("terminal", "stop-loading", 4, marks=pytest.mark.soak),
+    ],
+)
+def test_a_worker_thought_dead_that_wakes_up_changes_nothing(
+    stack: Stack, stage: str, point: str, effects: int
+) -> None:
+    #  zombie   ---- batch read | stopped ............................ continued: what it holds is of the past
+    #  heir                         takes over ---- a little | stopped                      continued ----
+    stack.feed(LOG[:2500])
+    zombie = stack.worker("zombie")
+    heir = stack.worker("heir", FRAUD_BATCH_RECORDS_MAX="50")
+    zombie.start(FAULT_POINT=f"{stage}:{point}:1")
+    wait_until("the zombie stops", zombie.is_stopped, DIES_SECONDS_MAX, zombie.tail)
+    heir.start(FAULT_POINT=f"{stage}:stop-written:{effects}")
+    wait_until("the heir takes over", heir.is_stopped, DIES_SECONDS_MAX, heir.tail)
+    zombie.resume()
+    wait_until("the zombie ends or rejoins", lambda: _ended_or_rejoined(zombie), DIES_SECONDS_MAX, zombie.tail)
+    heir.resume()
+    stack.feed(LOG[2500:])
+    stack.drain()
+    assert_clean(stack)
+
+
+def _ended_or_rejoined(worker: Service) -> bool:
+    worker.tend()
+    return bool(worker.codes) or worker.log.read_text().count(" lanes ") > 1
