@@ -69,7 +69,8 @@ def pytest_report_header() -> list[str]:
 
 
 @contextmanager
-def _started(name: str, folder: Path) -> Iterator[Server]:
+def own_server(name: str, folder: Path) -> Iterator[Server]:
+    """A `kafka` (without topics) or `redis` that was started for this, to kill and start again; or the skip with its reason."""
     try:
         server = _own(name, folder)
     except BackendMissingError as error:
@@ -84,7 +85,7 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if address := os.environ.get("FRAUD_TEST_KAFKA"):
         yield address
         return
-    with _started("kafka", tmp_path_factory.mktemp("kafka")) as server:
+    with own_server("kafka", tmp_path_factory.mktemp("kafka")) as server:
         ensure_topics(server.address, 1)
         yield server.address
 
@@ -95,14 +96,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if address := os.environ.get("FRAUD_TEST_REDIS"):
         yield address
         return
-    with _started("redis", tmp_path_factory.mktemp("redis")) as server:
+    with own_server("redis", tmp_path_factory.mktemp("redis")) as server:
         yield server.address
 
 
 @pytest.fixture
 def fresh_kafka(tmp_path: Path) -> Iterator[Server]:
     """A broker of the test's own, to kill and start again, with all topics of one partition."""
-    with _started("kafka", tmp_path / "kafka") as server:
+    with own_server("kafka", tmp_path / "kafka") as server:
         ensure_topics(server.address, 1)
         yield server
 
@@ -110,7 +111,7 @@ def fresh_kafka(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def fresh_redis(tmp_path: Path) -> Iterator[Server]:
     """A Redis of the test's own, to kill and start again."""
-    with _started("redis", tmp_path / "redis") as server:
+    with own_server("redis", tmp_path / "redis") as server:
         yield server
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.faults.servers import own_servers
+from tests.conftest import own_server
 from tests.integration.faults.stack import Stack
 
 PARTITIONS = 2
@@ -16,7 +16,7 @@ PARTITIONS = 2
 def servers_of_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One broker and one Redis for all fault tests: they start slower than the tests run."""
     folder = tmp_path_factory.mktemp("stack")
-    with own_servers(folder) as (broker, store):
+    with own_server("kafka", folder / "kafka") as broker, own_server("redis", folder / "redis") as store:
         yield Stack(broker, store, folder, PARTITIONS)
 
 

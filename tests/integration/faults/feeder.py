@@ -7,6 +7,7 @@ Rule 2. Records of one topic are appended in the order given.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -76,10 +77,8 @@ async def _feed(bootstrap: str, partitions: int, sent: Sequence[Sent], records_p
 
 
 async def _closed(writer: AsyncWriter) -> None:
-    try:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):  # what was not acknowledged is sent again
         await asyncio.wait_for(writer.stop(), 5)
-    except (KafkaError, OSError, TimeoutError):
-        pass  # its broker is away; what was not acknowledged is sent again
 
 
 async def _append(writer: AsyncWriter, partitions: int, sent: Sequence[Sent]) -> None:
