@@ -30,7 +30,7 @@ from fraud.windows import DAY_MS
 from producer import handbook as simulator
 from producer.clock import MAX
 from producer.outcome import StackMissingError, StalledError, connect, end_offsets
-from producer.position import PositionError, PositionFile, resume
+from producer.position import Position, PositionError, PositionFile, resume
 from producer.progress import Meter
 from producer.replay import Run, Summary, Target, run
 from producer.settings import ProducerSettings
@@ -94,7 +94,13 @@ def parse_time_ms(text: str) -> int:
 
 def target_of(settings: ProducerSettings) -> Target:
     """Where the settings say that the stack is."""
-    return Target(settings.kafka_bootstrap, settings.redis_url, settings.partitions, settings.stall_seconds_max)
+    return Target(
+        bootstrap=settings.kafka_bootstrap,
+        redis_url=settings.redis_url,
+        partitions=settings.partitions,
+        scorer_group=settings.scorer_group,
+        stall_seconds_max=settings.stall_seconds_max,
+    )
 
 
 def stop_on_signals() -> threading.Event:
@@ -172,23 +178,23 @@ def replay(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def world_path(settings: ProducerSettings, seed: int) -> Path:
-    """The file of a Handbook world, generated with progress when it is not there yet."""
+def world_path(settings: ProducerSettings, seed: int, stop: threading.Event) -> Path:
+    """The file of a Handbook world, generated with progress when it is not there yet; `stop` ends the process."""
     with Meter({"customers simulated": simulator.CUSTOMERS}, "customers") as meter:
-        return handbook_file(
-            settings.worlds,
-            seed,
-            simulator.DAYS,
-            lambda done, _: meter.update("customers simulated", done),
-            settings.world_processes or None,
-        )
+
+        def progress(done: int, _: int) -> None:
+            meter.update("customers simulated", done)
+            if stop.is_set():
+                raise typer.Exit(0)
+
+        return handbook_file(settings.worlds, seed, simulator.DAYS, progress, settings.world_processes or None)
 
 
 def stream_handbook(
     settings: ProducerSettings, seed: int, until_ms: int | None, speed: float, wait: bool, stop: threading.Event
 ) -> Summary:
     """Stream a Handbook world from where it stopped. Raises PositionError and what replay.run() raises."""
-    file = TransactionFile(world_path(settings, seed))
+    file = TransactionFile(world_path(settings, seed, stop))
     extent = file.check(until_ms=until_ms)
     position_file = PositionFile(settings.position_file, f"handbook-{seed}")
     checked_topics(settings)
@@ -196,8 +202,8 @@ def stream_handbook(
         position = resume(position_file.load(), consumer, settings.partitions, f"h{seed}-")
     if position.rows >= extent.rows:
         typer.echo(f"nothing to send: {position.rows:,} transactions of this world were sent before", err=True)
-    elif position.rows:
-        typer.echo(f"continues at transaction {position.rows + 1:,} of {extent.rows:,}", err=True)
+    elif position != Position():
+        typer.echo(f"continues after {position.rows:,} of {extent.rows:,} transactions", err=True)
     return run(Run(file, extent, speed, position, position_file.save), target_of(settings), wait, stop)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,7 +181,9 @@ def _ordered_map(processes: int) -> Iterator[Callable[..., Any]]:
     if processes == 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    # Ctrl-C reaches the whole group: it is this process that decides what to do about it.
+    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignore_interrupt) as pool:
         yield pool.imap
 
 

@@ -26,7 +26,6 @@ from fraud.packed import Batch, OriginMarks, unpack
 from fraud.topics import Topic, dead_letter_topic
 
 DEAD_LETTER_SOURCES: Final = (topics.TRANSACTIONS, topics.TERMINAL_LOG, topics.FEATURES)
-SCORER_GROUP: Final = "scorer"
 _POLL_MS: Final = 200
 _LOOK_S: Final = 1.0
 
@@ -145,10 +144,11 @@ class Fates:
 class Lags:
     """How far the stages are: from their stored state, the log's ends and the scorer's group offset."""
 
-    def __init__(self, bootstrap: str, redis_url: str, feature_hash: str, partitions: int) -> None:
+    def __init__(self, bootstrap: str, redis_url: str, feature_hash: str, partitions: int, scorer_group: str) -> None:
         self._admin = KafkaAdminClient(bootstrap_servers=bootstrap)
         self._state = StateReader(redis_url, feature_hash)
         self._partitions = partitions
+        self._scorer_group = scorer_group
 
     def duplicates(self) -> int:
         """Transactions that the card stage has ever ignored as duplicates; 0 when its state cannot be read."""
@@ -165,7 +165,7 @@ class Lags:
                 counts[stage] = sum(self._state.read(stage, p).next or 0 for p in range(self._partitions))
             except (redis.RedisError, OSError):
                 counts[stage] = None
-        counts["scorer"] = self._committed(SCORER_GROUP, topics.FEATURES.name)
+        counts["scorer"] = self._committed(self._scorer_group, topics.FEATURES.name)
         return counts
 
     def _committed(self, group: str, topic: str) -> int | None:
@@ -200,7 +200,10 @@ def lagging(taken: Mapping[str, int | None], ends: Mapping[str, int]) -> str:
 
 
 class Outcome:
-    """Follows the fate of what is sent from its making on. Used by one thread."""
+    """Follows the fate of what is sent from its making on. Used by one thread.
+
+    Duplicates are counted by the card stage, not by offset: where it lags at the start, those of its backlog count too.
+    """
 
     def __init__(
         self,

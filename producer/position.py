@@ -105,7 +105,9 @@ def resume(saved: Position, consumer: KafkaConsumer, partitions: int, id_prefix:
         return Position()
     row_marks = tail_marks(consumer, topics.TRANSACTIONS.name, partitions, id_prefix)
     label_marks = tail_marks(consumer, topics.LABELS.name, partitions, id_prefix)
-    return Position(saved.rows, saved.labels, row_marks, label_marks)
+    # Rows ascend in every partition, so all before the lowest mark stand in the log, whatever the file says.
+    rows, labels = max(saved.rows, min(row_marks) + 1), max(saved.labels, min(label_marks) + 1)
+    return Position(rows, labels, row_marks, label_marks)
 
 
 def tail_marks(consumer: KafkaConsumer, topic: str, partitions: int, id_prefix: str) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ class Target:
     bootstrap: str
     redis_url: str
     partitions: int
+    scorer_group: str
     stall_seconds_max: float
 
 
@@ -116,7 +117,7 @@ def run(run: Run, target: Target, follow: bool, stop: threading.Event) -> Summar
             sent = _send_and_save(run, target, meter, stop)
             seconds = time.monotonic() - begin_s
         return Summary(sent, seconds, seconds, stopped=stop.is_set())
-    lags = Lags(target.bootstrap, target.redis_url, FEATURE_HASH, target.partitions)
+    lags = Lags(target.bootstrap, target.redis_url, FEATURE_HASH, target.partitions, target.scorer_group)
     with (
         closing(lags),
         closing(Outcome(target.bootstrap, target.partitions, lags, target.stall_seconds_max)) as outcome,

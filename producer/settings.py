@@ -13,6 +13,7 @@ class ProducerSettings(StackSettings):
     """What `python -m producer` reads from the environment."""
 
     world_processes: int = Field(0, ge=0, le=256, description="processes that generate a world; 0: one per CPU")
+    scorer_group: str = Field("scorer", description="consumer group of the scorers, to say whether they lag")
     stall_seconds_max: float = Field(
         60.0, gt=0, description="seconds without progress before a waiting replay gives up"
     )
