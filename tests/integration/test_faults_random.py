@@ -22,6 +22,7 @@ from tests.integration.faults.stack import Stack
 ROUNDS = 2
 SOAK_ROUNDS = int(os.environ.get("FRAUD_SOAK_ROUNDS", "20"))
 RECORDS_PER_SECOND = 500.0
+FILLED = ("scores", "alerts", "transactions.dlq", "labels.dlq", "terminal-log.dlq")
 FED_SECONDS_MAX = 120.0
 DRAINED_SECONDS_MAX = 120.0
 
@@ -37,11 +38,12 @@ def test_services_and_servers_killed_while_a_log_streams_leave_no_trace(stack: S
     feeder = BackgroundFeeder(
         stack.bootstrap, stack.partitions, seeded_log(seed, Shape(transactions=6000)), RECORDS_PER_SECOND
     )
-    execute(schedule(seed), stack, services)
+    execute(schedule(seed), stack, services, feeder)
     wait_until("everything is sent", feeder.is_done, FED_SECONDS_MAX, lambda: "the feeder still writes")
     stack.drain(DRAINED_SECONDS_MAX)
     stack.drain_readers(DRAINED_SECONDS_MAX)
-    found = differences(stack.bootstrap, stack.redis_url, scored=True)
-    found += lake_differences(stack.lake(), read_logs(stack.bootstrap, READ_TOPICS))
+    logs = read_logs(stack.bootstrap, READ_TOPICS)
+    found = differences(stack.bootstrap, stack.redis_url, scored=True) + lake_differences(stack.lake(), logs)
     assert not found, summary(found)
+    assert all(any(logs[topic]) for topic in FILLED)
     assert {name: service.stop() for name, service in services.items()} == dict.fromkeys(services, 0)

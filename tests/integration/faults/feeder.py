@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -18,23 +18,32 @@ from aiokafka.errors import KafkaError
 from adapters.kafka import AsyncWriter, Record, partition_for
 from tests.integration.faults.seeded_log import Sent
 
-CHUNK: Final = 250
+CHUNK: Final = 100
+POLL_SECONDS: Final = 0.05
 GIVE_UP_SECONDS: Final = 120.0
 
 
-def feed(bootstrap: str, partitions: int, sent: Sequence[Sent], records_per_second: float = 0) -> None:
-    """Write the records; 0: as fast as it goes. Raises TimeoutError when the broker is away for too long."""
-    asyncio.run(_feed(bootstrap, partitions, sent, records_per_second))
+def feed(bootstrap: str, partitions: int, sent: Sequence[Sent]) -> None:
+    """Write the records as fast as it goes. Raises TimeoutError when the broker is away for too long."""
+    asyncio.run(_feed(bootstrap, partitions, sent, lambda: len(sent)))
 
 
 class BackgroundFeeder:
-    """feed() on a thread; `join` raises what went wrong there."""
+    """Writes on a thread, as far as it is allowed to, at most `records_per_second`."""
 
     def __init__(self, bootstrap: str, partitions: int, sent: Sequence[Sent], records_per_second: float) -> None:
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(bootstrap, partitions, sent, records_per_second))
-        self._thread.daemon = True
+        self._sent = sent
+        self._rate = records_per_second
+        self._allowed_from, self._allowed_to = 0, 0
+        self._allowed_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(bootstrap, partitions), daemon=True)
         self._thread.start()
+
+    def allow(self, share: float) -> None:
+        """Let it go on, from where it may be now, to this share of the log."""
+        self._allowed_from, self._allowed_at = self._allowed(), time.monotonic()
+        self._allowed_to = int(share * len(self._sent))
 
     def is_done(self) -> bool:
         """Whether everything was sent. Raises what went wrong."""
@@ -42,17 +51,22 @@ class BackgroundFeeder:
             raise self._error
         return not self._thread.is_alive()
 
-    def _run(self, bootstrap: str, partitions: int, sent: Sequence[Sent], records_per_second: float) -> None:
+    def _allowed(self) -> int:
+        paced = self._allowed_from + int((time.monotonic() - self._allowed_at) * self._rate)
+        return min(paced, self._allowed_to)
+
+    def _run(self, bootstrap: str, partitions: int) -> None:
         try:
-            feed(bootstrap, partitions, sent, records_per_second)
+            asyncio.run(_feed(bootstrap, partitions, self._sent, self._allowed))
         except Exception as error:
             self._error = error
 
 
-async def _feed(bootstrap: str, partitions: int, sent: Sequence[Sent], records_per_second: float) -> None:
+async def _feed(bootstrap: str, partitions: int, sent: Sequence[Sent], allowed: Callable[[], int]) -> None:
     writer: AsyncWriter | None = None
-    started = time.monotonic()
     for at in range(0, len(sent), CHUNK):
+        while allowed() < min(at + CHUNK, len(sent)):
+            await asyncio.sleep(POLL_SECONDS)
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while True:
             try:
@@ -70,8 +84,6 @@ async def _feed(bootstrap: str, partitions: int, sent: Sequence[Sent], records_p
                     await _closed(writer)
                 writer = None
                 await asyncio.sleep(0.2)
-        if records_per_second:
-            await asyncio.sleep(max(0.0, started + (at + CHUNK) / records_per_second - time.monotonic()))
     if writer is not None:
         await writer.stop()
 

@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.request import urlopen
+
+from adapters.backends.ports import LOOPBACK, free_ports
 
 ROOT: Final = Path(__file__).parents[3]
 EXIT_RESTART: Final = 70
@@ -45,10 +48,11 @@ class Service:
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
+        self._health_port = free_ports(1)[0]
         self.log = folder / f"{name}.log"
         self.codes: list[int] = []
         self._command = [sys.executable, *command]
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **environment, "FRAUD_METRICS_PORT": str(self._health_port)}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.RLock()
 
@@ -96,6 +100,12 @@ class Service:
         self.codes.append(code)
         self._process = None
         return code
+
+    def is_healthy(self) -> bool:
+        """Whether it says on /healthz that it does its work."""
+        with suppress(OSError), urlopen(f"http://{LOOPBACK}:{self._health_port}/healthz", timeout=1) as answer:
+            return bool(answer.status == 200)
+        return False
 
     def is_stopped(self) -> bool:
         """Whether the kernel has it stopped (SIGSTOP)."""
