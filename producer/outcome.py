@@ -87,19 +87,19 @@ class Fates:
         self._begins = tuple(begins)
         self._scored = [np.zeros(1024, np.bool_) for _ in begins]
         self._dead = [np.zeros(1024, np.bool_) for _ in begins]
-        self._marks = OriginMarks()
+        self._marks: dict[int, OriginMarks] = {}  # origins ascend within a partition of `scores`, not across them
         self.counts = Counts()
 
-    def take_scores(self, value: bytes | None) -> None:
-        """Count one record of `scores`. What is no batch of scores counts nothing."""
+    def take_scores(self, value: bytes | None, partition: int = 0) -> None:
+        """Count one record of a partition of `scores`. What is no batch of scores counts nothing."""
         try:
             batch = unpack(value, (packed.SCORES,))
         except BadMessageError:
             return
-        fresh = self._marks.fresh(batch)
+        fresh = self._marks.setdefault(partition, OriginMarks()).fresh(batch)
         self.counts.repeated_rows += self._ours(batch) - self._ours(fresh)
-        for partition, offsets in self._places(fresh):
-            seen = self._mask(self._scored, partition, int(offsets.max()))
+        for origin, offsets in self._places(fresh):
+            seen = self._mask(self._scored, origin, int(offsets.max()))
             self.counts.scored_twice += int(seen[offsets].sum())
             self.counts.scored += int((~seen[offsets]).sum())
             seen[offsets] = True
@@ -243,7 +243,7 @@ class Outcome:
         for place, records in found.items():
             for record in records:
                 if place.topic == topics.SCORES.name:
-                    self.fates.take_scores(record.value)
+                    self.fates.take_scores(record.value, place.partition)
                 else:
                     self.fates.take_dead_letter(record.headers)
         return bool(found)

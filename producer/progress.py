@@ -34,6 +34,7 @@ class Meter:
         self._stream = stream or sys.stderr
         self._now_s = now_s
         self._begin_s = now_s()
+        self._moved_s = dict.fromkeys(totals, self._begin_s)
         self._line_s = self._begin_s
         self._line_shown = ""
         self._bars: Progress | None = None
@@ -64,7 +65,9 @@ class Meter:
 
     def update(self, name: str, done: int) -> None:
         """`done` of the amount `name` are done."""
-        self._done[name] = done
+        if done != self._done[name]:
+            self._done[name] = done
+            self._moved_s[name] = self._now_s()
         if self._bars is not None:
             self._bars.update(self._tasks[name], completed=done, rate=self._rate(name))
         elif self._now_s() - self._line_s >= LINE_SECONDS:
@@ -82,4 +85,5 @@ class Meter:
         self._line_shown = line
 
     def _rate(self, name: str) -> str:
-        return f"{self._done[name] / max(1e-9, self._now_s() - self._begin_s):,.0f} {self._unit}/s"
+        """Mean rate until the amount last grew, so that what is complete keeps its own."""
+        return f"{self._done[name] / max(1e-9, self._moved_s[name] - self._begin_s):,.0f} {self._unit}/s"

@@ -52,6 +52,20 @@ def test_partitions_are_counted_apart():
     assert fates.counts.scored == 3
 
 
+def test_origins_need_not_ascend_across_partitions_of_scores():
+    fates = Fates([0])
+    fates.take_scores(scores([5, 9]), partition=0)
+    fates.take_scores(scores([2, 7]), partition=1)
+    assert (fates.counts.scored, fates.counts.repeated_rows) == (4, 0)
+
+
+def test_an_offset_in_two_partitions_of_scores_is_scored_twice():
+    fates = Fates([0])
+    fates.take_scores(scores([5]), partition=0)
+    fates.take_scores(scores([5]), partition=1)
+    assert (fates.counts.scored, fates.counts.scored_twice) == (1, 1)
+
+
 def test_many_offsets_far_apart_are_counted():
     fates = Fates([0])
     fates.take_scores(scores([5, 500_000]))
