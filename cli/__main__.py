@@ -32,10 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A streaming fraud-detection stack that one person can start, watch, break and measure.",
 )
-alerts_app = typer.Typer(no_args_is_help=True, help="The alerts.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
-topics_app = typer.Typer(no_args_is_help=True, help="The topics.")
-dlq_app = typer.Typer(no_args_is_help=True, help="The dead letters: messages that were refused, and why.")
+alerts_app = typer.Typer(no_args_is_help=True, help="Watch the alerts as they come, with their labels.")
+models_app = typer.Typer(no_args_is_help=True, help="List the versions of the model registry.")
+topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
+dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(models_app, name="models")
 app.add_typer(topics_app, name="topics")

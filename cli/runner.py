@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from types import FrameType
 from typing import Final
@@ -45,16 +45,29 @@ class StopAskedError(BaseException):
     """SIGTERM or SIGINT came: whatever is being done ends here."""
 
 
-def raise_on_signals() -> None:
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def ignore_signals() -> None:
+    """From here on SIGTERM and SIGINT change nothing: the end has begun."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into StopAskedError."""
 
     def asked(number: int, frame: FrameType | None) -> None:
-        for later in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(later, signal.SIG_IGN)
+        ignore_signals()
         raise StopAskedError
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+    before = [signal.signal(number, asked) for number in _ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in zip(_ENDING, before, strict=True):
+            signal.signal(number, handler)
 
 
 class Supervised:
@@ -130,8 +143,10 @@ class Runner:
         say: Say,
         services: Sequence[Service] = SERVICES,
         clock: Callable[[], float] = time.monotonic,
+        before_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._before_end = before_end
         self._say = say
         self._services = services
         self._clock = clock
@@ -277,9 +292,7 @@ class Runner:
         return True
 
     def _stop(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(ValueError):  # not the main thread: a test's
-                signal.signal(number, signal.SIG_IGN)
+        self._before_end()
         self._say("stopping")
         self.state.phase = "stopping"
         self._save()
@@ -322,16 +335,13 @@ def _process_of(server: Server) -> Process | None:
 
 def run_stack(settings: StackSettings, say: Say) -> int:
     """Run the stack of the settings' folder in this process until it is asked to stop; return the exit code."""
-    raise_on_signals()
     folder = StackFolder(settings.state_dir.resolve())
     with folder.locked() as free:
         if not free:
             say(f"another fraudstream is starting or running in {folder.path}: see `fraudstream status`")
             return 1
-        try:
-            return Runner(settings, say).run()
-        except StopAskedError:
-            return 0
+        with stop_on_signals():
+            return Runner(settings, say, before_end=ignore_signals).run()
 
 
 def main() -> int:
