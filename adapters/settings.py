@@ -24,14 +24,20 @@ class StackSettings(BaseSettings):
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port]")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, as redis://host:port/db")
-    partitions: int = Field(1, ge=1, le=1024, description="partitions of each data topic; fixed when the topics are made")
-    state_dir: Path = Field(Path(".fraudstream"), description="folder of the local stack: lake, models, logs, servers' data")
+    partitions: int = Field(
+        1, ge=1, le=1024, description="partitions of each data topic; fixed when the topics are made"
+    )
+    state_dir: Path = Field(
+        Path(".fraudstream"), description="folder of the local stack: lake, models, logs, servers' data"
+    )
     lake_dir: Path | None = Field(None, description="folder of the Parquet lake; default: lake/ in state_dir")
     models_dir: Path | None = Field(None, description="folder of the model registry; default: models/ in state_dir")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics and /healthz; 0: none")
     metrics_host: str = Field("127.0.0.1", description="address that /metrics and /healthz listen on")
     log_format: Literal["console", "json"] = Field("console", description="form of the log lines on stderr")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level that is logged")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least severe level that is logged"
+    )
 
     @property
     def lake(self) -> Path:
@@ -53,5 +59,8 @@ class StackSettings(BaseSettings):
         try:
             return cls(_env_file=env_file if env_file.exists() else None)  # type: ignore[call-arg]  # pydantic-settings' own argument
         except ValidationError as error:
-            lines = [f"FRAUD_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()]
+            lines = [
+                f"FRAUD_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})"
+                for e in error.errors()
+            ]
             raise SystemExit("impossible setting\n  " + "\n  ".join(lines)) from None

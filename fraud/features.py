@@ -93,9 +93,16 @@ CARD_HABIT: Final = FeatureView(
     (
         Aggregate("amount_over_mean", "ratio", 0, INF, NAN, "this amount divided by the mean of the window"),
         Aggregate(
-            "amount_deviations", "standard deviations", -INF, INF, NAN, "this amount's distance from the mean of the window"
+            "amount_deviations",
+            "standard deviations",
+            -INF,
+            INF,
+            NAN,
+            "this amount's distance from the mean of the window",
         ),
-        Aggregate("seconds_since_last", "s", 0, INF, NAN, "since the newest transaction not after this one", windowed=False),
+        Aggregate(
+            "seconds_since_last", "s", 0, INF, NAN, "since the newest transaction not after this one", windowed=False
+        ),
     ),
 )
 TERMINAL_HISTORY: Final = FeatureView(
@@ -107,11 +114,19 @@ TERMINAL_RISK: Final = FeatureView(
     Entity.TERMINAL,
     (DAYS_1, DAYS_7, DAYS_28),
     (
-        Aggregate("matured_count", "transactions", 0, INF, 0, "transactions in the window, which ends the label delay before"),
+        Aggregate(
+            "matured_count", "transactions", 0, INF, 0, "transactions in the window, which ends the label delay before"
+        ),
         Aggregate("fraud_count", "transactions", 0, INF, 0, "those of them that are known to be fraud"),
         Aggregate("fraud_share", "share", 0, 1, NAN, "fraud_count divided by matured_count"),
         Aggregate(
-            "days_since_last_fraud", "days", 0, INF, NAN, "since the newest known fraud not after this one", windowed=False
+            "days_since_last_fraud",
+            "days",
+            0,
+            INF,
+            NAN,
+            "since the newest known fraud not after this one",
+            windowed=False,
         ),
     ),
     delay_ms=7 * DAY_MS,

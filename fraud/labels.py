@@ -61,5 +61,7 @@ def parse_label(raw: bytes | None, key: bytes | None) -> Label:
     if label.known_at_ms < label.occurred_at_ms:
         raise BadMessageError(Reason.TIME_OUT_OF_RANGE, "known_at_ms is before occurred_at_ms")
     if key is None or key != label.terminal_id.encode():
-        raise BadMessageError(Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, terminal_id {label.terminal_id}")
+        raise BadMessageError(
+            Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, terminal_id {label.terminal_id}"
+        )
     return label

@@ -28,7 +28,10 @@ class Metric:
 
 _STAGE: Final = ("stage",)
 TRANSACTIONS_TOTAL: Final = Metric(
-    "fraud_transactions_total", "counter", "rows a stage has taken, by outcome: accepted, duplicate, dead_letter", ("stage", "outcome")
+    "fraud_transactions_total",
+    "counter",
+    "rows a stage has taken, by outcome: accepted, duplicate, dead_letter",
+    ("stage", "outcome"),
 )
 BATCH_ROWS: Final = Metric("fraud_batch_rows", "histogram", "rows of a batch", _STAGE, ROWS_BUCKETS)
 STAGE_LATENCY_SECONDS: Final = Metric(
@@ -42,10 +45,16 @@ EVENT_TO_SCORE_SECONDS: Final = Metric(
     LATENCY_BUCKETS,
 )
 LAG_RECORDS: Final = Metric(
-    "fraud_lag_records", "gauge", "records of a topic's partition that a stage has not taken yet", ("stage", "topic", "partition")
+    "fraud_lag_records",
+    "gauge",
+    "records of a topic's partition that a stage has not taken yet",
+    ("stage", "topic", "partition"),
 )
 WATERMARK_OFFSET: Final = Metric(
-    "fraud_watermark_offset", "gauge", "next offset of the source partition that is not yet in the state", ("stage", "partition")
+    "fraud_watermark_offset",
+    "gauge",
+    "next offset of the source partition that is not yet in the state",
+    ("stage", "partition"),
 )
 EVENT_TIME_SECONDS: Final = Metric(
     "fraud_event_time_seconds", "gauge", "newest event time a stage has taken, epoch seconds", ("stage", "partition")
@@ -57,15 +66,24 @@ LATE_TOTAL: Final = Metric(
     "fraud_late_transactions_total", "counter", "transactions behind their entity's newest, folded exactly", _STAGE
 )
 LABELS_TOTAL: Final = Metric(
-    "fraud_labels_total", "counter", "labels by outcome: forwarded, applied, expired, unknown, dead_letter", ("outcome",)
+    "fraud_labels_total",
+    "counter",
+    "labels by outcome: forwarded, applied, expired, unknown, dead_letter",
+    ("outcome",),
 )
 ENTITIES_CACHED: Final = Metric("fraud_entities_cached", "gauge", "entities in a worker's memory", _STAGE)
 SCORES_TOTAL: Final = Metric("fraud_scores_total", "counter", "transactions scored, by decision", ("decision",))
 ALERTS_TOTAL: Final = Metric("fraud_alerts_total", "counter", "alerts written, by decision", ("decision",))
 SCORE: Final = Metric(
-    "fraud_score", "histogram", "distribution of the deciding score", (), (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
+    "fraud_score",
+    "histogram",
+    "distribution of the deciding score",
+    (),
+    (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0),
 )
-MODEL_INFO: Final = Metric("fraud_model_info", "gauge", "1 for the version that decides; `rules` before any model", ("version",))
+MODEL_INFO: Final = Metric(
+    "fraud_model_info", "gauge", "1 for the version that decides; `rules` before any model", ("version",)
+)
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
 )

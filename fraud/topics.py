@@ -56,7 +56,12 @@ TERMINAL_LOG: Final = Topic(
     dead_letters=True,
 )
 FEATURES: Final = Topic(
-    "features", "none: partition of the terminal", "packed: vectors", "terminal stage", "scorer, archiver", dead_letters=True
+    "features",
+    "none: partition of the terminal",
+    "packed: vectors",
+    "terminal stage",
+    "scorer, archiver",
+    dead_letters=True,
 )
 SCORES: Final = Topic(
     "scores", "none: partition of the terminal", "packed: scores", "scorer", "archiver, console", dead_letters=True

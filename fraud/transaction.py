@@ -69,7 +69,9 @@ def parse_transaction(raw: bytes | None, key: bytes | None) -> Transaction:
     if ahead_ms > CLOCK_SKEW_MAX_MS:
         raise BadMessageError(Reason.TIME_FROM_FUTURE, f"occurred_at_ms is {ahead_ms} ms after sent_at_ms")
     if key is None or key != transaction.card_id.encode():
-        raise BadMessageError(Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, card_id {transaction.card_id}")
+        raise BadMessageError(
+            Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, card_id {transaction.card_id}"
+        )
     return transaction
 
 
