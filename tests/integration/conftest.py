@@ -1,4 +1,7 @@
-"""Fixtures of the integration tests that run the whole stack."""
+"""Fixtures of the integration tests that run the whole stack.
+
+Rule 1. The servers are the tests' own, because they are killed and emptied.
+"""
 
 from __future__ import annotations
 
