@@ -227,6 +227,7 @@ def run_service(settings: TrainerSettings) -> int:
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            metadata_max_age_ms=10_000,  # a broker that has just come back is asked for the topic again in ten seconds
         )
     except KafkaError as error:
         log.error("no broker", bootstrap=settings.kafka_bootstrap, error=str(error))

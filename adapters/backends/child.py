@@ -113,7 +113,9 @@ class Child:
 
         def in_child() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)  # who is started by a process that ignores them can still be ended
+                signal.signal(
+                    number, signal.SIG_DFL
+                )  # who is started by a process that ignores them can still be ended
             if niceness:
                 os.nice(niceness)
             if libc is not None and death_signal is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from adapters.backends.child import polled
-from adapters.backends.kafka_local import CLUSTER_ID, lists_topics
+from adapters.backends.kafka_local import CLUSTER_ID, serves_topics
 from adapters.backends.ports import LOOPBACK, free_port_near
 from adapters.backends.redis_local import SETTINGS, runs_functions
 from adapters.backends.server import BackendFailedError, StartedWithin
@@ -157,7 +157,7 @@ def docker_kafka(folder: Path, port: int = 0) -> DockerServer:
     port = free_port_near(port)
     run = ["--publish", f"{LOOPBACK}:{port}:9092", "--volume", "{volume}:/var/lib/kafka/data"]
     run += [word for name, value in kafka_environment(port).items() for word in ("--env", f"{name}={value}")]
-    server = DockerServer("kafka", folder, port, [*run, KAFKA_IMAGE], f"{LOOPBACK}:{port}", lists_topics)
+    server = DockerServer("kafka", folder, port, [*run, KAFKA_IMAGE], f"{LOOPBACK}:{port}", serves_topics)
     server.description = f"{KAFKA_IMAGE} in Docker"
     return server
 

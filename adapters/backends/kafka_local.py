@@ -2,7 +2,8 @@
 
 Rule 1. The settings are those of one small machine (DESIGN 10 and 11): warm at once, little memory, back in seconds after
         a kill. They are written for each start, so a port may change; the data in `folder` stays.
-Rule 2. It is ready when it lists its topics, not when its port opens.
+Rule 2. It is ready when it leads its partitions, not when its port opens: a client that comes earlier sees no topics,
+        and asks again minutes later.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class LocalKafka(StartedWithin):
         return [*java, "-cp", f"{self._jars}/*", main_class, *arguments]
 
     def start(self) -> None:
-        """Format the folder if it is new, start, and wait until the broker lists its topics."""
+        """Format the folder if it is new, start, and wait until the broker leads its partitions."""
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = properties(self._folder, self.port, free_port_near(0))
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -94,7 +95,7 @@ class LocalKafka(StartedWithin):
         for _ in polled(READY_S_MAX):
             if not self.child.alive():
                 raise self._failed(f"ended with code {self.child.exit_code()}")
-            if answers(LOOPBACK, self.port) and lists_topics(self.address):
+            if answers(LOOPBACK, self.port) and serves_topics(self.address):
                 return
         raise self._failed(f"did not answer within {READY_S_MAX:.0f} s")
 
@@ -123,15 +124,18 @@ class LocalKafka(StartedWithin):
         return self.child.alive()
 
 
-def lists_topics(bootstrap: str, timeout_s: float = 3.0) -> bool:
-    """Whether a broker answers there."""
+def serves_topics(bootstrap: str, timeout_s: float = 3.0) -> bool:
+    """Whether a broker answers there, and every partition that it knows has a leader."""
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=int(timeout_s * 1000))
     except (KafkaError, OSError, ValueError):
         return False
     try:
-        admin.list_topics()
-        return True
+        return all(
+            partition["error_code"] == 0 and partition["leader_id"] >= 0
+            for topic in admin.describe_topics()
+            for partition in topic["partitions"]
+        )
     except KafkaError:
         return False
     finally:

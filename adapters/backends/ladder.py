@@ -20,7 +20,7 @@ from adapters.backends.docker_server import docker_kafka, docker_redis
 from adapters.backends.given import GivenServer
 from adapters.backends.java import JAVA_MIN, Java, find_java
 from adapters.backends.kafka_jars import find_jars, planned_version
-from adapters.backends.kafka_local import LocalKafka, lists_topics
+from adapters.backends.kafka_local import LocalKafka, serves_topics
 from adapters.backends.redis_local import (
     VERSION_MIN,
     LocalRedis,
@@ -57,7 +57,7 @@ def kafka(
         return LocalKafka(folder, _java(environment), find_jars(environment, say), port, log)
 
     if address := environment.get("FRAUD_KAFKA_BOOTSTRAP"):
-        return GivenServer(address, f"Kafka at {address}", "FRAUD_KAFKA_BOOTSTRAP", lists_topics)
+        return GivenServer(address, f"Kafka at {address}", "FRAUD_KAFKA_BOOTSTRAP", serves_topics)
     in_docker = Rung("docker", lambda: _if_here(docker_server.KAFKA_IMAGE, lambda: docker_kafka(folder, port)))
     return climb("Kafka", folder, (in_docker, Rung("local", local)), environment, say)
 
