@@ -100,6 +100,20 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
 
 
+@pytest.fixture(scope="session")
+def redis_image_url() -> Iterator[str]:
+    """URL of a container of the Redis image that docker-compose.yml names: an older release than the local server."""
+    if reason := docker_server.why_not(docker_server.REDIS_IMAGE):
+        missing("docker", reason)
+    os.environ.setdefault(
+        "TESTCONTAINERS_RYUK_DISABLED", "true"
+    )  # the container is removed below; ryuk's image may be out of reach
+    from testcontainers.community.redis import RedisContainer
+
+    with RedisContainer(docker_server.REDIS_IMAGE) as container:
+        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+
+
 @pytest.fixture
 def fresh_kafka(tmp_path: Path) -> Iterator[Server]:
     """A broker of the test's own, to kill and start again, with all topics of one partition."""

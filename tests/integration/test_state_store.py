@@ -1,6 +1,7 @@
 """The state store on a real Redis or Valkey: a batch takes effect whole and once, and reads are of one moment.
 
-Rule 1. Every test has a feature hash of its own, so that tests on one server never meet.
+Rule 1. What is promised holds on both servers that people run: see the fixture redis_url.
+Rule 2. Every test has a feature hash of its own, so that tests on one server never meet.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ def with_store(url: str, feature_hash: str, do: Callable[[StateStore], Awaitable
             await store.stop()
 
     return asyncio.run(run())
+
+
+@pytest.fixture(params=["ladder", "image"])
+def redis_url(request: pytest.FixtureRequest, redis_url: str) -> str:
+    """Each test runs on the server of the ladder and on the image that docker-compose.yml names."""
+    url: str = redis_url if request.param == "ladder" else request.getfixturevalue("redis_image_url")
+    return url
 
 
 @pytest.fixture
