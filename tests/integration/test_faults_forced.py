@@ -36,7 +36,7 @@ def assert_clean(stack: Stack) -> None:
     "points",
     [
         ["card:load:1", "card:half-written:2", "card:written:1", "card:applied:2"],
-        ["labels:written:1", "terminal:written:1", "labels:applied:1", "terminal:applied:1"],
+        ["labels:written:1", "terminal:written:1", "terminal:applied:1"],
     ],
     ids=["card stage", "label forwarder and terminal stage"],
 )
@@ -61,7 +61,7 @@ def test_an_answer_that_is_lost_after_the_effect_does_not_double_it(stack: Stack
 
 def test_a_state_that_lost_its_newest_writes_is_found_out_and_written_again(stack: Stack) -> None:
     #  log      |--- first ---|--- second ---|--- third ---|
-    #  Redis    ..............^ kept         ^ put back to what was kept, under the running worker
+    #  Redis    ..............^ kept         ^ put back to what was kept, under the running worker; at the end once more
     stack.feed(LOG[:2000])
     worker = stack.worker(**SMALL_BATCHES, FRAUD_ENTITIES_CACHED_MAX="20")
     worker.start()
@@ -71,20 +71,12 @@ def test_a_state_that_lost_its_newest_writes_is_found_out_and_written_again(stac
         stack.drain()
     stack.feed(LOG[4000:])
     stack.drain()
-    assert 70 in worker.codes
-    assert_clean(stack)
-
-
-def test_an_idle_worker_notices_that_the_state_lost_its_newest_writes(stack: Stack) -> None:
-    stack.feed(LOG[:2000])
-    worker = stack.worker()
-    worker.start()
-    stack.drain()
-    with stack.rewound():
-        stack.feed(LOG[2000:])
-        stack.drain()
-    stack.drain()
     assert worker.codes == [70]
+    with stack.rewound():
+        stack.feed(LOG[:500])  # sent again: ignored as duplicates, yet the watermark moves
+        stack.drain()
+    stack.drain()  # nothing more comes: the idle worker must notice by itself
+    assert worker.codes == [70, 70]
     assert_clean(stack)
 
 

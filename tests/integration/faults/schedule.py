@@ -18,7 +18,7 @@ from tests.integration.faults.stack import Stack
 
 SERVICES: Final = ("worker", "scorer", "archiver")
 SERVERS: Final = ("redis", "kafka")
-MORE_FAULTS: Final = 2
+MORE_FAULTS: Final = 1
 HEALTHY_SECONDS_MAX: Final = 90.0
 
 
