@@ -10,9 +10,11 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, ge
 
 from adapters.settings import StackSettings
 from fraud.metrics import Metric
+
+CLIENT_LOG_SECONDS: Final = 5.0
 
 
 @cache
@@ -56,6 +60,23 @@ def observe_many(target: Histogram, values: npt.ArrayLike) -> None:
     target._sum.inc(float(observed.sum()))
 
 
+class _Seldom(logging.Filter):
+    """Lets a message of one wording pass once in `seconds`: a broker that is away makes a client say the same all the time."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._passed_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        wording, now = (record.name, str(record.msg)), self._clock()
+        if now - self._passed_at.get(wording, -self._seconds) < self._seconds:
+            return False
+        self._passed_at[wording] = now
+        return True
+
+
 def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib.BoundLogger:
     """Send this process's logs, the libraries' included, to stderr in the chosen form; return the service's logger."""
     level = getattr(logging, settings.log_level)
@@ -70,7 +91,7 @@ def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler, seldom = logging.StreamHandler(sys.stderr), _Seldom(CLIENT_LOG_SECONDS)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -82,6 +103,7 @@ def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    handler.addFilter(lambda record: not record.name.startswith(("aiokafka", "kafka")) or seldom.filter(record))
     for noisy in ("kafka", "aiokafka", "faust", "mode", "urllib3"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     # kafka-python warns of each callback over 0.1 s, which a busy machine causes many times a minute.

@@ -1,7 +1,7 @@
 """Alerts and their labels, as they come.
 
-Rule 1. An alert that was written again after a crash is shown once: per partition and origin partition, what is at or below
-        the highest origin seen is dropped.
+Rule 1. An alert that was written again after a crash is shown once: its id, which is its origin, is remembered. (Alerts of one
+        card partition come from several scorer lanes, so their origins do not ascend: a mark would not do.)
 Rule 2. A label counts once per alert; only alerts that this feed has given can get one. It remembers ALERTS_KEPT_MAX of them.
 """
 
@@ -21,6 +21,7 @@ from fraud.alert import Alert, parse_alert
 from fraud.dead_letters import BadMessageError
 
 ALERTS_KEPT_MAX: Final = 20_000
+ALERTS_REMEMBERED_MAX: Final = 200_000
 _POLL_RECORDS_MAX: Final = 5_000
 
 
@@ -50,7 +51,7 @@ class AlertFeed:
         self._consumer = consumer
         names = [topics.ALERTS.name, topics.LABELS.name]
         begin(consumer, **{"from_start" if from_start else "from_end": names})
-        self._marks: dict[tuple[int, int], int] = {}
+        self._seen: OrderedDict[str, None] = OrderedDict()
         self.shown: OrderedDict[str, ShownAlert] = OrderedDict()
         self.alerts = 0
         self.labelled = 0
@@ -63,7 +64,7 @@ class AlertFeed:
         for partition, records in batches:
             for record in records:
                 take = self._alert if partition.topic == topics.ALERTS.name else self._label
-                if (shown := take(partition.partition, record.value)) is not None:
+                if (shown := take(record.value)) is not None:
                     yield shown
 
     @property
@@ -71,22 +72,23 @@ class AlertFeed:
         """Share of fraud among the alerts whose label is known."""
         return self.fraud / self.labelled if self.labelled else None
 
-    def _alert(self, partition: int, raw: bytes | None) -> ShownAlert | None:
+    def _alert(self, raw: bytes | None) -> ShownAlert | None:
         try:
             alert = parse_alert(raw)
         except BadMessageError:
             return None
-        origin = (partition, alert.origin_partition)
-        if alert.origin_offset <= self._marks.get(origin, -1):
+        if alert.alert_id in self._seen:
             return None
-        self._marks[origin] = alert.origin_offset
+        self._seen[alert.alert_id] = None
+        if len(self._seen) > ALERTS_REMEMBERED_MAX:
+            self._seen.popitem(last=False)
         self.alerts += 1
         self.shown[alert.transaction_id] = shown = ShownAlert(alert, raw or b"")
         if len(self.shown) > ALERTS_KEPT_MAX:
             self.shown.popitem(last=False)
         return shown
 
-    def _label(self, partition: int, raw: bytes | None) -> ShownAlert | None:
+    def _label(self, raw: bytes | None) -> ShownAlert | None:
         try:
             label = _decode_label(raw or b"")
         except msgspec.DecodeError:

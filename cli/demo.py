@@ -40,6 +40,7 @@ from fraud.control import RETRAIN, ControlRequest
 
 PRODUCER_STOP_S_MAX: Final = 3.0
 ARCHIVED_S_MAX: Final = 120.0
+SCORING_S_MAX: Final = 30.0
 _STATUS_EVERY_S: Final = 10.0
 _POLL_S: Final = 0.25
 
@@ -57,6 +58,7 @@ def demo(plain: bool, history_days: int, speed: float, until_alerts: int | None)
                 _stream_history(folder, history_days, plain)
                 _await_archived(state)
                 _train(settings, plain)
+                _await_scoring(state, ModelStore(settings.models).champion())
             _live(folder, state, settings, _Wanted(plain, speed, until_alerts, began_s))
     except KeyboardInterrupt:
         print("the demo has ended; the next one goes on where it stopped")
@@ -167,6 +169,17 @@ def _train(settings: StackSettings, plain: bool) -> None:
     last = training.show(training.ask(settings, request), plain)
     if last["state"] != "promoted":
         print("no model yet: the scorer decides by rules until `fraudstream retrain` succeeds")
+
+
+def _await_scoring(state: StackState, version: str | None) -> None:
+    """Wait until the scorer has checked and taken the new model, so that the first live alerts are its own."""
+    if version is None:
+        return
+    print("waiting until the scorer decides by it")
+    for _ in polled(SCORING_S_MAX, 0.5):
+        if Readings([state.services["scorer"].port]).total(metrics.MODEL_INFO, version=version):
+            return
+    print(f"it still decides by what it had: see {state.services['scorer'].log}")
 
 
 def _live(folder: StackFolder, state: StackState, settings: StackSettings, wanted: _Wanted) -> None:

@@ -40,7 +40,7 @@ MEANING: dict[Reason, str] = {
     Reason.AMOUNT_OUT_OF_RANGE: "amount_minor is outside 0 .. 10^12",
     Reason.CURRENCY_UNKNOWN: "the currency is not the ledger's: convert the amount before it is sent",
     Reason.TIME_OUT_OF_RANGE: "a time is outside 2000 .. 2100 in epoch milliseconds (seconds instead of milliseconds?)",
-    Reason.TIME_FROM_FUTURE: "occurred_at_ms is more than 5 minutes after the message's own sent_at_ms",
+    Reason.TIME_FROM_FUTURE: "occurred_at_ms (of a label: known_at_ms) is more than 5 minutes after sent_at_ms",
     Reason.KEY_MISMATCH: "the record's key is missing or is not the entity's id, so its partition cannot be trusted",
     Reason.TOO_LATE: "the transaction is further behind its entity's newest than the longest window",
     Reason.LABEL_UNKNOWN_TRANSACTION: "no transaction of this terminal has the label's transaction_id",

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from fraud.dead_letters import BadMessageError, Reason
-from fraud.wire import check_id, check_time, decode_strictly
+from fraud.wire import CLOCK_SKEW_MAX_MS, check_id, check_time, decode_strictly
 
 SCHEMA_VERSION: Final = 1
 LabelSource = Literal["benchmark", "analyst", "customer_report", "chargeback"]
@@ -21,7 +21,7 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     """What became known of one transaction.
 
     occurred_at_ms: the transaction's event time. known_at_ms: event time from which the label may be used,
-    not before occurred_at_ms. sent_at_ms: the sender's clock. All epoch milliseconds.
+    not before occurred_at_ms and at most 5 minutes after sent_at_ms, the sender's clock. All epoch milliseconds.
     """
 
     transaction_id: str
@@ -60,6 +60,10 @@ def parse_label(raw: bytes | None, key: bytes | None) -> Label:
     check_time("sent_at_ms", label.sent_at_ms)
     if label.known_at_ms < label.occurred_at_ms:
         raise BadMessageError(Reason.TIME_OUT_OF_RANGE, "known_at_ms is before occurred_at_ms")
+    if label.known_at_ms - label.sent_at_ms > CLOCK_SKEW_MAX_MS:
+        raise BadMessageError(
+            Reason.TIME_FROM_FUTURE, "known_at_ms is after sent_at_ms: what is not known yet cannot be sent"
+        )
     if key is None or key != label.terminal_id.encode():
         raise BadMessageError(
             Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, terminal_id {label.terminal_id}"

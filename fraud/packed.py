@@ -133,6 +133,8 @@ def unpack(raw: bytes | None, kinds: Sequence[str]) -> Batch:
         header = json.loads(raw[8 : 8 + header_bytes])
         if header["v"] != 1 or header["kind"] not in kinds:
             raise ValueError(f"version {header['v']}, kind {header['kind']}, expected {'/'.join(kinds)}")
+        if not isinstance(header["meta"], dict):
+            raise ValueError("meta is no object")
         columns = _columns(raw, 8 + header_bytes, header)
     except (ValueError, LookupError, TypeError, ArithmeticError, struct.error, RecursionError) as error:
         raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error

@@ -26,7 +26,11 @@ async def _work(settings: FeatureSettings) -> None:
         await worker.start()
     except (KafkaError, OSError) as error:
         end_process(EXIT_RESTART, f"no Kafka at {settings.kafka_bootstrap}: {error}")
-    await stop.wait()
+    stopped, crashed = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.crashed())
+    await asyncio.wait((stopped, crashed), return_when=asyncio.FIRST_COMPLETED)
+    if crashed.done():
+        end_process(EXIT_RESTART, f"Faust stopped: {crashed.result()!r}")
+    crashed.cancel()
     await asyncio.wait_for(worker.stop(), STOP_SECONDS_MAX)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
@@ -40,6 +40,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 SILENT_SECONDS_MAX: Final = 10.0
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
+RESUME_SECONDS_MAX: Final = 25.0  # Faust gives up a seek after 30 s without a word, and never asks again
 
 
 class FeatureWorker:
@@ -56,10 +57,16 @@ class FeatureWorker:
             for t in SOURCES
         }
         self._runner = LaneRunner(
-            self._store, self._writer, self._makers(), guards, EventTimeGate(self._progress, self._ends)
+            self._store,
+            self._writer,
+            self._makers(),
+            guards,
+            EventTimeGate(self._progress, self._ends),
+            self._log_start,
         )
         self._beat = time.monotonic()
         self.app.resume_from = self._resume_from
+        self.app.lost = _end_for_a_lost_fetch
         self.app.timer(HEARTBEAT_SECONDS)(self._heartbeat)
         for topic in SOURCES:
             self.app.agent(self.app.lane(topic.name), name=f"{topic.name}-lane")(self._agent())
@@ -100,6 +107,11 @@ class FeatureWorker:
         self.app.in_worker = True
         await self.app.start()
 
+    async def crashed(self) -> BaseException | None:
+        """Return when Faust has stopped working by itself: it says so to its own worker program only."""
+        await self.app._crashed.wait()
+        return self.app.crash_reason
+
     async def stop(self) -> None:
         """Leave the lanes and close the connections; a batch under way is taken again by whoever comes next."""
         await self.app.stop()
@@ -108,6 +120,13 @@ class FeatureWorker:
         await self._store.stop()
 
     async def _resume_from(self, assigned: set[TP]) -> Mapping[TP, int]:
+        try:
+            async with asyncio.timeout(RESUME_SECONDS_MAX):
+                return await self._resumed(assigned)
+        except TimeoutError:
+            end_process(EXIT_RESTART, f"no place to resume from within {RESUME_SECONDS_MAX:.0f} s")
+
+    async def _resumed(self, assigned: set[TP]) -> Mapping[TP, int]:
         deadline = time.monotonic() + LOG_SETTLES_SECONDS
         while True:
             try:
@@ -132,6 +151,11 @@ class FeatureWorker:
     async def _progress(self) -> list[StageState]:
         return [await self._store.read("card", p) for p in range(self._settings.partitions)]
 
+    async def _log_start(self, tp: TP) -> int:
+        source = TopicPartition(tp.topic, tp.partition)
+        start: int = (await self._log_ends.beginning_offsets([source]))[source]
+        return start
+
     async def _ends(self) -> list[int]:
         tps = [TopicPartition(topics.TRANSACTIONS.name, p) for p in range(self._settings.partitions)]
         ends = await self._log_ends.end_offsets(tps)
@@ -152,6 +176,10 @@ class FeatureWorker:
                 lag.labels(stage.name, tp.topic, str(tp.partition)).set(max(0, high - stage.state.next))
 
 
+def _end_for_a_lost_fetch(tp: TP, offset: int) -> NoReturn:
+    end_process(EXIT_RESTART, f"{tp.topic}/{tp.partition}: records before offset {offset} were dropped without a seek")
+
+
 def _faust_app(settings: FeatureSettings) -> LaneApp:
     """Settings as measured: a killed worker's partitions are taken up again within 3 to 5 seconds."""
     return LaneApp(
@@ -161,7 +189,8 @@ def _faust_app(settings: FeatureSettings) -> LaneApp:
         topic_disable_leader=True,
         web_enabled=False,
         stream_wait_empty=False,
-        stream_buffer_maxsize=8,
+        # All partitions of a topic share one queue, and Faust stops fetching altogether when it is full: room for each.
+        stream_buffer_maxsize=8 * settings.partitions,
         stream_recovery_delay=0,
         consumer_group_instance_id=f"stream-features-{settings.worker_id}",
         # The returning static member must bear the same url as before, or Faust refuses its assignment for ever; the

@@ -3,7 +3,8 @@
 Rule 1. One Faust message is one fetched batch of one partition, so Faust's cost per message is paid once per batch.
 Rule 2. After every rebalance the position comes from `resume_from` (the stored watermark), never from the group offset,
         which is only a lag gauge.
-Rule 3. A fetch that was under way during a seek is dropped: its records are fetched again from the new position.
+Rule 3. A fetch that was under way during a seek is dropped: its records are fetched again from the new position. Records
+        that were dropped and not followed by a seek would be a hole: then `lost` is called, which ends the process.
 
 Faust keeps the worker, the group membership, assignment, rebalances, flow control and agents. The overridden methods
 are private to Faust 0.15.3, hence the exact pin.
@@ -32,6 +33,7 @@ class LaneConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._fetching = asyncio.Lock()
         self._seeks = 0
+        self._dropped: set[TP] = set()
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:
         async with self._fetching:
@@ -46,6 +48,7 @@ class LaneConsumer(driver.Consumer):
             assigned = self.assignment()
             positions = await self.app.resume_from(assigned) if assigned else {}
             await self.seek_wait(positions)
+            self._dropped.clear()
             for tp, offset in positions.items():
                 self._read_offset[tp] = offset or None
                 self._committed_offset[tp] = None  # commit whatever comes next, even below the old group offset
@@ -57,9 +60,12 @@ class LaneConsumer(driver.Consumer):
         if not records or self.should_stop:
             return
         for key, batch in records.items():
-            if not self.flow_active or generation != self.app.consumer_generation_id:
-                return
             tp = TP(key.topic, key.partition)
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                self._dropped.add(tp)
+                continue
+            if tp in self._dropped:
+                self.app.lost(tp, batch[0].offset)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             yield tp, _message(tp, batch, generation)
 
@@ -98,9 +104,10 @@ class BatchSchema(faust.Schema[Any, Any]):
 
 
 class LaneApp(faust.App):
-    """A Faust app whose topics are lanes. `resume_from` must be set before the worker starts."""
+    """A Faust app whose topics are lanes. `resume_from` and `lost` must be set before the worker starts."""
 
     resume_from: ResumeFrom
+    lost: Callable[[TP, int], None]
 
     async def on_first_start(self) -> None:
         """Faust would make its data folder here; lanes have no tables, so a worker needs no disk."""

@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -58,12 +58,14 @@ class LaneRunner:
         make: Mapping[str, Callable[[int, Any], AnyStage]],
         guards: Mapping[str, FloodGuard],
         gate: EventTimeGate,
+        log_start: Callable[[TP], Awaitable[int]],
     ) -> None:
         self._store = store
         self._writer = writer
         self._make = make
         self._guards = guards
         self._gate = gate
+        self._log_start = log_start
         self._stages: dict[TP, AnyStage] = {}
         self.assigned = False
 
@@ -86,6 +88,8 @@ class LaneRunner:
                     f"{tp.topic}/{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the state of stage "
                     f"{stage.name} is at {position}: they are not of one past; start both empty, or restore the lost one"
                 )
+            if stored.next is None and position > 0:
+                log.warning("no state: begun at the oldest record, without the histories before it", lane=str(tp))
             positions[tp], stages[tp] = position, stage
         self._stages = stages
         self.assigned = True
@@ -115,7 +119,7 @@ class LaneRunner:
             return
         try:
             await self._run(tp, stage, records)
-        except (DeadLetterFloodError, FeatureHashMismatchError) as error:
+        except (DeadLetterFloodError, FeatureHashMismatchError, LogLostError) as error:
             end_process(EXIT_PERSON, str(error), topic=tp.topic, partition=tp.partition)
         except (StateMovedError, StateStoreAwayError) as error:
             end_process(EXIT_RESTART, str(error), topic=tp.topic, partition=tp.partition)
@@ -132,6 +136,11 @@ class LaneRunner:
             records = [record for record in records if record.offset >= expected]
             if not records:
                 return
+        if expected is not None and records[0].offset > expected and await self._log_start(tp) > expected:
+            raise LogLostError(
+                f"{tp.topic}/{tp.partition}: retention removed offset {expected} before stage {stage.name} took it; the "
+                f"log goes on at {records[0].offset}: keep the topic longer, and start with an empty state"
+            )
         decoded = stage.decode(records)
         if isinstance(stage, LabelForwarder):
             while len(decoded):

@@ -75,14 +75,15 @@ class TerminalStage:
         for record in records:
             try:
                 batch = unpack(record.value, (packed.CARD_VECTORS, packed.LABELS))
+                written_with = _feature_hash(batch)
             except BadMessageError as error:
                 source = (self.source.name, self._partition, record.offset)
                 decoded.refused.append(Refused(error, record.key, record.value, source))
                 continue
-            if batch.kind == packed.CARD_VECTORS and batch.meta["feature_hash"] != FEATURE_HASH:
+            if batch.kind == packed.CARD_VECTORS and written_with != FEATURE_HASH:
                 raise FeatureHashMismatchError(
                     f"{self.source.name}/{self._partition} offset {record.offset} was written with features "
-                    f"{batch.meta['feature_hash']}, this worker has {FEATURE_HASH}"
+                    f"{written_with}, this worker has {FEATURE_HASH}"
                 )
             fresh = decoded.marks.fresh(batch)
             decoded.repeated += batch.rows - fresh.rows
@@ -161,6 +162,13 @@ class TerminalStage:
         columns["vector"] = np.hstack([columns["vector"], terminal[accepted]])
         targets = [self._partition] * len(accepted)
         return packed_writes(topics.FEATURES, packed.VECTORS, targets, columns, self._clock())
+
+
+def _feature_hash(batch: Batch) -> str:
+    told = batch.meta.get("feature_hash")
+    if not isinstance(told, str):
+        raise BadMessageError(Reason.PACKED_INVALID, "meta has no feature_hash")
+    return told
 
 
 def _concatenate(batches: Sequence[Batch]) -> dict[str, Any]:

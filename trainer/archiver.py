@@ -28,6 +28,8 @@ from trainer.chunk import ARCHIVED, Chunk, LogRecord, PackedChunk, chunk_for
 GROUP: Final = "archiver"
 STAGE: Final = "archiver"
 _MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before the largest is written early
+LOG_SETTLES_SECONDS: Final = 10.0
+LOG_POLL_SECONDS: Final = 0.2
 _SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
 _MERGE_ROWS_MAX: Final = 1_000_000
 _SWEEP_AFTER_S: Final = 600.0
@@ -111,11 +113,24 @@ class Archiver:
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
         sources = await self._sources()
         consumer.assign(sources)
-        begins, ends = await consumer.beginning_offsets(sources), await consumer.end_offsets(sources)
+        begins, ends = await consumer.beginning_offsets(sources), await self._settled_ends(consumer, sources)
         for source in sources:
             self._partitions[source] = self._resumed(source, begins[source], ends[source])
             consumer.seek(source, self._partitions[source].chunk.next)
         self._log.info("archiving", partitions=len(sources), lake=str(self._lake.root))
+
+    async def _settled_ends(
+        self, consumer: AIOKafkaConsumer, sources: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """The ends of the logs; a broker that was killed shows lower ones for a moment while it recovers."""
+        deadline = time.monotonic() + LOG_SETTLES_SECONDS
+        lake = {source: self._lake.files(source.topic, source.partition) for source in sources}
+        while True:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(sources)
+            behind = any(files and ends[source] < files[-1].next for source, files in lake.items())
+            if not behind or time.monotonic() > deadline:
+                return ends
+            await asyncio.sleep(LOG_POLL_SECONDS)
 
     async def _sources(self) -> list[TopicPartition]:
         """Every partition of every archived topic, as the broker has them."""
