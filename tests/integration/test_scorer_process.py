@@ -323,7 +323,7 @@ def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was
     stage.close()
 
 
-def test_a_flood_ends_the_scorer_with_1_and_vectors_of_other_features_with_2_naming_both_hashes(
+def test_a_flood_and_vectors_of_other_features_end_the_scorer_with_2_and_say_why(
     fresh_kafka: Server, tmp_path: Path
 ) -> None:
     stage = Stage(fresh_kafka.address, tmp_path)
