@@ -56,5 +56,5 @@ bench: setup ## the benchmarks behind the numbers in docs/measured.md
 	@$(RUN)/python -m benchmarks.fold
 	@$(RUN)/python -m benchmarks.simulator
 
-clean: ## remove what setup made (not the stack's data: fraudstream down --purge)
+clean: ## remove what setup made (the stack's data is in .fraudstream/: delete that to begin from nothing)
 	@rm -rf $(VENV) $(VENV)-uv .mypy_cache .ruff_cache .pytest_cache

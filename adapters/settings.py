@@ -8,6 +8,7 @@ Rule 2. Only a service's `__main__` reads settings.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -63,4 +64,5 @@ class StackSettings(BaseSettings):
                 f"FRAUD_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})"
                 for e in error.errors()
             ]
-            raise SystemExit("impossible setting\n  " + "\n  ".join(lines)) from None
+            print("impossible setting\n  " + "\n  ".join(lines), file=sys.stderr)
+            raise SystemExit(2) from None
