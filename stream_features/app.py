@@ -158,8 +158,8 @@ class FeatureWorker:
 
     async def _ends(self) -> list[int]:
         tps = [TopicPartition(topics.TRANSACTIONS.name, p) for p in range(self._settings.partitions)]
-        ends = await self._log_ends.end_offsets(tps)
-        return [ends[tp] for tp in tps]
+        starts, ends = await self._log_ends.beginning_offsets(tps), await self._log_ends.end_offsets(tps)
+        return [ends[tp] if starts[tp] < ends[tp] else 0 for tp in tps]
 
     async def _heartbeat(self) -> None:
         self._beat = time.monotonic()

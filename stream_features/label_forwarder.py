@@ -120,7 +120,8 @@ class LabelForwarder:
 class EventTimeGate:
     """Says how many labels may pass: see rule 1.
 
-    progress: reads the card stage's state of every partition of `transactions`. ends: reads the log's end offsets.
+    progress: reads the card stage's state of every partition of `transactions`. ends: reads the log's end offsets,
+    0 for a partition that holds nothing: without a state, too, there is nothing to wait for.
     """
 
     def __init__(
