@@ -56,7 +56,7 @@ _decoder = msgspec.json.Decoder(Alert)
 
 def parse_alert(raw: bytes | None) -> Alert:
     """Decode and check one record of `alerts`. Raises BadMessageError with the reason."""
-    alert = decode_strictly(raw, _decoder, -1)
+    alert = decode_strictly(raw, _decoder, lambda _: -1)
     check_id("card_id", alert.card_id)
     check_time("occurred_at_ms", alert.occurred_at_ms)
     return alert

@@ -39,7 +39,7 @@ _QUOTES: Final = 2 * 4 + 2 * 2
 
 def parse_control_request(raw: bytes | None) -> ControlRequest:
     """Decode and check one record of `control`. Raises BadMessageError with the reason."""
-    request = decode_strictly(raw, _decoder, _QUOTES)
+    request = decode_strictly(raw, _decoder, lambda _: _QUOTES)
     check_id("request_id", request.request_id)
     check_time("sent_at_ms", request.sent_at_ms)
     if request.as_of_ms is not None:

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ID_INVALID = "ID_INVALID"
     AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE"
     CURRENCY_UNKNOWN = "CURRENCY_UNKNOWN"
+    PLACE_INVALID = "PLACE_INVALID"
     TIME_OUT_OF_RANGE = "TIME_OUT_OF_RANGE"
     TIME_FROM_FUTURE = "TIME_FROM_FUTURE"
     KEY_MISMATCH = "KEY_MISMATCH"
@@ -39,6 +40,7 @@ MEANING: dict[Reason, str] = {
     Reason.ID_INVALID: "an id is empty, longer than 64 characters or has characters outside A-Z a-z 0-9 . _ -",
     Reason.AMOUNT_OUT_OF_RANGE: "amount_minor is outside 0 .. 10^12",
     Reason.CURRENCY_UNKNOWN: "the currency is not the ledger's: convert the amount before it is sent",
+    Reason.PLACE_INVALID: "mcc, country or the coordinates do not have the form of version 2",
     Reason.TIME_OUT_OF_RANGE: "a time is outside 2000 .. 2100 in epoch milliseconds (seconds instead of milliseconds?)",
     Reason.TIME_FROM_FUTURE: "occurred_at_ms (of a label: known_at_ms) is more than 5 minutes after sent_at_ms",
     Reason.KEY_MISMATCH: "the record's key is missing or is not the entity's id, so its partition cannot be trusted",

@@ -49,7 +49,7 @@ def parse_label(raw: bytes | None, key: bytes | None) -> Label:
 
     Raises BadMessageError with the reason for its dead letter.
     """
-    label = decode_strictly(raw, _decoder, _QUOTES)
+    label = decode_strictly(raw, _decoder, lambda _: _QUOTES)
     if label.schema_version != SCHEMA_VERSION:
         raise BadMessageError(Reason.SCHEMA_UNKNOWN, f"schema_version is {label.schema_version}")
     check_id("transaction_id", label.transaction_id)

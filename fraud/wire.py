@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -24,10 +25,10 @@ _is_id = re.compile(ID_PATTERN).match
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
-def decode_strictly(raw: bytes | None, decoder: msgspec.json.Decoder[_S], quotes_expected: int) -> _S:
+def decode_strictly(raw: bytes | None, decoder: msgspec.json.Decoder[_S], quotes_of: Callable[[_S], int]) -> _S:
     """Decode one message.
 
-    `quotes_expected` is the number of double quotes in a message with exactly the schema's fields and no escapes.
+    `quotes_of` tells the number of double quotes in such a message with exactly the schema's fields and no escapes.
     A message with that many cannot have a repeated key (each repetition adds two), so only others pay for the slow look.
 
     Raises BadMessageError with the reason.
@@ -43,7 +44,7 @@ def decode_strictly(raw: bytes | None, decoder: msgspec.json.Decoder[_S], quotes
         raise BadMessageError(_reason_of(str(error)), str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessageError(Reason.NOT_JSON, str(error)) from error
-    if raw.count(b'"') != quotes_expected:
+    if raw.count(b'"') != quotes_of(message):
         _refuse_repeated_keys(raw)
     return message
 

@@ -20,7 +20,7 @@ _TRANSACTION_JSON: Final = (
     '{{"transaction_id":"{}","card_id":"{}","terminal_id":"{}","amount_minor":{},"currency":"'
     + transaction.LEDGER_CURRENCY
     + '","occurred_at_ms":{},"sent_at_ms":{},"schema_version":'
-    + f"{transaction.SCHEMA_VERSION}"
+    + f"{transaction.BARE_VERSION}"
     "}}"
 )
 _LABEL_JSON: Final = (

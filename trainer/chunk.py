@@ -226,6 +226,7 @@ def _parse_dead_letter(record: LogRecord) -> _DeadLetterRow:
 _TYPES: Final[Mapping[Any, Any]] = {
     str: pl.String,
     int: pl.Int64,
+    int | None: pl.Int64,
     float: pl.Float64,
     bool: pl.Boolean,
     tuple[str, ...]: pl.List(pl.String),

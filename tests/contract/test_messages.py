@@ -20,12 +20,17 @@ TYPES = {"transaction": Transaction, "label": Label, "alert": Alert, "control": 
 def test_a_published_message_decodes_and_encodes_to_the_same_bytes(path: Path) -> None:
     raw = path.read_bytes().strip()
     message = msgspec.json.decode(raw, type=TYPES[path.stem.split("-")[0]])
-    assert msgspec.json.encode(message) == raw
+    assert message.to_json() == raw
 
 
 def test_the_published_transaction_passes_the_strict_reader() -> None:
     transaction = parse_transaction((MESSAGES / "transaction-v1.json").read_bytes().strip(), b"c596")
     assert (transaction.transaction_id, transaction.amount_minor) == ("h0-17", 5716)
+
+
+def test_the_published_transaction_with_its_place_passes_the_strict_reader() -> None:
+    transaction = parse_transaction((MESSAGES / "transaction-v2.json").read_bytes().strip(), b"c596")
+    assert (transaction.mcc, transaction.device_id, transaction.longitude_cdeg) == ("5411", None, 1340)
 
 
 def test_the_published_label_passes_the_strict_reader() -> None:

@@ -21,6 +21,10 @@ from fraud.wire import CLOCK_SKEW_MAX_MS, MESSAGE_BYTES_MAX, TIME_MAX_MS, TIME_M
 
 TEN = 1_523_008_800_000
 TRANSACTION = Transaction("tx-1", "card-1", "term-1", 1250, "EUR", TEN, TEN)
+PLACED = Transaction(
+    "tx-2", "card-1", "term-1", 1250, "EUR", TEN, TEN, 2,
+    merchant_id="m-1", mcc="5411", country="DE", channel="online", device_id="d-1", latitude_cdeg=5251, longitude_cdeg=1340,
+)  # fmt: skip
 LABEL = Label("tx-1", "card-1", "term-1", TEN, True, TEN + DAY_MS, "customer_report", TEN + DAY_MS)
 REMOVED = object()
 
@@ -57,6 +61,11 @@ ACCEPTED = {
     "five minutes ahead of the sender's clock": changed(TRANSACTION, occurred_at_ms=TEN + CLOCK_SKEW_MAX_MS),
     "sent years after it happened": changed(TRANSACTION, sent_at_ms=TEN + 1000 * DAY_MS),
     "an id of one character": changed(TRANSACTION, transaction_id="0"),
+    "version 2": PLACED.to_json(),
+    "version 2 without a device": changed(PLACED, device_id=None),
+    "version 2 without coordinates": changed(PLACED, latitude_cdeg=None, longitude_cdeg=None),
+    "version 2 at the edge of the map": changed(PLACED, latitude_cdeg=-90_00, longitude_cdeg=180_00),
+    "version 1 with a field that came later": changed(TRANSACTION, country="DE"),
     "an id of 64 characters": changed(TRANSACTION, transaction_id="A" + "z._-" * 15 + "123"),
 }
 
@@ -84,7 +93,20 @@ REFUSED: dict[str, tuple[bytes | None, Reason]] = {
     "a key twice, one of a wrong type": (with_tail(b',"amount_minor":"5"'), Reason.DUPLICATE_KEY),
     "an unknown key twice": (with_tail(b',"x":1,"x":2'), Reason.DUPLICATE_KEY),
     "a key twice further inside": (with_tail(b',"x":{"a":1,"a":2}'), Reason.DUPLICATE_KEY),
-    "a later schema": (changed(TRANSACTION, schema_version=2), Reason.SCHEMA_UNKNOWN),
+    "version 2 without its fields": (changed(TRANSACTION, schema_version=2), Reason.FIELD_MISSING),
+    "version 2 without a merchant": (changed(PLACED, merchant_id=None), Reason.FIELD_MISSING),
+    "version 2 with half a place": (changed(PLACED, latitude_cdeg=None), Reason.PLACE_INVALID),
+    "version 2 beyond the pole": (changed(PLACED, latitude_cdeg=90_01), Reason.PLACE_INVALID),
+    "version 2 around the world": (changed(PLACED, longitude_cdeg=-180_01), Reason.PLACE_INVALID),
+    "coordinates as float": (changed(PLACED, latitude_cdeg=52.51), Reason.FIELD_TYPE),
+    "a category of three digits": (changed(PLACED, mcc="541"), Reason.PLACE_INVALID),
+    "a category as number": (changed(PLACED, mcc=5411), Reason.FIELD_TYPE),
+    "a country in small letters": (changed(PLACED, country="de"), Reason.PLACE_INVALID),
+    "an unknown channel": (changed(PLACED, channel="pigeon"), Reason.FIELD_TYPE),
+    "a device with a colon": (changed(PLACED, device_id="d:1"), Reason.ID_INVALID),
+    "a merchant with a space": (changed(PLACED, merchant_id="m 1"), Reason.ID_INVALID),
+    "a key of version 2 twice": (PLACED.to_json()[:-1] + b',"country":"FR"}', Reason.DUPLICATE_KEY),
+    "a later schema": (changed(TRANSACTION, schema_version=3), Reason.SCHEMA_UNKNOWN),
     "no card_id": (changed(TRANSACTION, card_id=REMOVED), Reason.FIELD_MISSING),
     "an empty object": (b"{}", Reason.FIELD_MISSING),
     "amount as text": (changed(TRANSACTION, amount_minor="1250"), Reason.FIELD_TYPE),
@@ -133,6 +155,8 @@ WRONG_IDS = [
 
 def test_the_encoder_counts_as_many_quotes_as_the_parser_expects() -> None:
     assert TRANSACTION.to_json().count(b'"') == 2 * 8 + 2 * 4
+    assert PLACED.to_json().count(b'"') == 2 * 15 + 2 * 9
+    assert changed(PLACED, device_id=None).count(b'"') == 2 * 15 + 2 * 8
     assert LABEL.to_json().count(b'"') == 2 * 9 + 2 * 4
 
 
@@ -160,6 +184,11 @@ def test_a_record_whose_key_is_not_its_card_is_refused(key: bytes | None) -> Non
 
 def test_a_transaction_survives_the_wire() -> None:
     assert parse_transaction(TRANSACTION.to_json(), b"card-1") == TRANSACTION
+    assert parse_transaction(PLACED.to_json(), b"card-1") == PLACED
+
+
+def test_a_message_of_version_1_has_no_later_field() -> None:
+    assert parse_transaction(changed(TRANSACTION, country="DE", latitude_cdeg=1), b"card-1") == TRANSACTION
 
 
 def test_a_label_survives_the_wire() -> None:
