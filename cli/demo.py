@@ -36,7 +36,7 @@ from cli.services import PRODUCER_PORT, Service, with_code_on_path
 from cli.stack_state import ServiceStatus, StackFolder, StackState
 from cli.up import folder_of_settings
 from fraud import metrics
-from fraud.control import RETRAIN, ControlRequest
+from fraud.control import Retrain
 
 PRODUCER_STOP_S_MAX: Final = 3.0
 ARCHIVED_S_MAX: Final = 120.0
@@ -165,7 +165,7 @@ def _await_archived(state: StackState) -> None:
 
 def _train(settings: StackSettings, plain: bool) -> None:
     print("training the first model")
-    request = ControlRequest(RETRAIN, f"demo-{uuid.uuid4().hex[:12]}", int(time.time() * 1000))
+    request = Retrain(f"demo-{uuid.uuid4().hex[:12]}", int(time.time() * 1000))
     last = training.show(training.ask(settings, request), plain)
     if last["state"] != "promoted":
         print("no model yet: the scorer decides by rules until `fraudstream retrain` succeeds")

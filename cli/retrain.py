@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from adapters.settings import StackSettings
 from cli.failure import CommandError
 from fraud import topics
-from fraud.control import RETRAIN, ControlRequest
+from fraud.control import Retrain
 
 # The trainer writes it; the name is the contract between the two.
 PROGRESS_STREAM: Final = "fraudstream:train:progress"
@@ -39,7 +39,7 @@ Step = dict[str, str]
 def retrain(as_of: str | None, wait: bool, as_json: bool) -> int:
     """Send the request and show how it goes; return the exit code."""
     settings = StackSettings.read()
-    request = ControlRequest(RETRAIN, f"cli-{uuid.uuid4().hex[:12]}", int(time.time() * 1000), _as_of_ms(as_of))
+    request = Retrain(f"cli-{uuid.uuid4().hex[:12]}", int(time.time() * 1000), _as_of_ms(as_of))
     steps = ask(settings, request)
     if not wait:
         print(
@@ -62,7 +62,7 @@ def _as_of_ms(text: str | None) -> int | None:
     return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
 
 
-def ask(settings: StackSettings, request: ControlRequest) -> Iterator[Step]:
+def ask(settings: StackSettings, request: Retrain) -> Iterator[Step]:
     """Send the request; give the steps of its progress, the last one final. Raises CommandError when nobody answers."""
     client = redis.Redis.from_url(
         settings.redis_url, socket_timeout=10, socket_connect_timeout=3, decode_responses=True
@@ -73,7 +73,7 @@ def ask(settings: StackSettings, request: ControlRequest) -> Iterator[Step]:
     return _steps(client, request.request_id, after)
 
 
-def _send(settings: StackSettings, request: ControlRequest) -> None:
+def _send(settings: StackSettings, request: Retrain) -> None:
     try:
         with closing(
             KafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all", bootstrap_timeout_ms=8_000)

@@ -1,28 +1,31 @@
 """A control request: what a person asks of the running stack, as a message of the topic `control`.
 
 Rule 1. A request has an id, so that its sender can follow it; the same id again is the same request.
+Rule 2. Every reader sees all requests in one order, with the time at which the log took each: what follows from them (the
+        simulated clock, the scenarios that run) is a fold over this topic, and equal for all (fraud/simulation.py).
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, TypeAlias
 
 import msgspec
 
+from fraud.dead_letters import BadMessageError, Reason
 from fraud.wire import check_id, check_time, decode_strictly
 
-RETRAIN: Final = "retrain"
+SPEED_MIN: Final = 1.0
+SPEED_MAX: Final = 1440.0
 
 
-class ControlRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request.
+class Retrain(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retrain"):
+    """A new model.
 
-    kind: `retrain`. request_id: 1 .. 64 characters of A-Z a-z 0-9 . _ -, chosen by the sender.
+    request_id: 1 .. 64 characters of A-Z a-z 0-9 . _ -, chosen by the sender, here and in the other requests.
     sent_at_ms: wall clock of the sender, epoch milliseconds.
     as_of_ms: the simulated moment to train for, epoch milliseconds; None: the newest that the lake allows.
     """
 
-    kind: Literal["retrain"]
     request_id: str
     sent_at_ms: int
     as_of_ms: int | None = None
@@ -32,16 +35,83 @@ class ControlRequest(msgspec.Struct, frozen=True, gc=False):
         return _encode(self)
 
 
+class SetClock(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="clock"):
+    """Another pace of the simulated clock; what is None stays as it is.
+
+    speed: event time per real time, 1 .. 1440. paused: whether event time stands still.
+    event_time_ms: event time at the moment when the log takes this, epoch milliseconds; sent by a producer that starts.
+    """
+
+    request_id: str
+    sent_at_ms: int
+    speed: float | None = None
+    paused: bool | None = None
+    event_time_ms: int | None = None
+
+    def to_json(self) -> bytes:
+        """The message as it stands in the `control` topic."""
+        return _encode(self)
+
+
+class StartScenario(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="scenario-start"):
+    """A fraud scenario on some cards of the world, from now on for some minutes of event time.
+
+    scenario: a name that the producer knows. cards: how many are hit. parameters: the scenario's own, by name.
+    The request's id names the run and begins its transactions' ids.
+    """
+
+    request_id: str
+    sent_at_ms: int
+    scenario: str
+    cards: int
+    minutes: float
+    parameters: dict[str, float] = {}
+
+    def to_json(self) -> bytes:
+        """The message as it stands in the `control` topic."""
+        return _encode(self)
+
+
+class StopScenario(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="scenario-stop"):
+    """The end of one run, or of all (run_id None): what it has not sent yet never comes."""
+
+    request_id: str
+    sent_at_ms: int
+    run_id: str | None = None
+
+    def to_json(self) -> bytes:
+        """The message as it stands in the `control` topic."""
+        return _encode(self)
+
+
+ControlRequest: TypeAlias = Retrain | SetClock | StartScenario | StopScenario
+
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(ControlRequest)
-_QUOTES: Final = 2 * 4 + 2 * 2
+_decoder: Final[msgspec.json.Decoder[ControlRequest]] = msgspec.json.Decoder(ControlRequest)
 
 
 def parse_control_request(raw: bytes | None) -> ControlRequest:
     """Decode and check one record of `control`. Raises BadMessageError with the reason."""
-    request = decode_strictly(raw, _decoder, lambda _: _QUOTES)
+    request = decode_strictly(raw, _decoder, lambda _: -1)
     check_id("request_id", request.request_id)
     check_time("sent_at_ms", request.sent_at_ms)
-    if request.as_of_ms is not None:
+    if isinstance(request, Retrain) and request.as_of_ms is not None:
         check_time("as_of_ms", request.as_of_ms)
+    if isinstance(request, SetClock):
+        _check_clock(request)
+    if isinstance(request, StartScenario):
+        check_id("scenario", request.scenario)
+        if request.cards < 1 or not 0 < request.minutes < float("inf"):
+            raise BadMessageError(
+                Reason.FIELD_TYPE, f"cards is {request.cards}, minutes {request.minutes}: both are above 0"
+            )
     return request
+
+
+def _check_clock(request: SetClock) -> None:
+    if request.speed is not None and not SPEED_MIN <= request.speed <= SPEED_MAX:
+        raise BadMessageError(
+            Reason.FIELD_TYPE, f"speed is {request.speed}, {SPEED_MIN:g} .. {SPEED_MAX:g} is expected"
+        )
+    if request.event_time_ms is not None:
+        check_time("event_time_ms", request.event_time_ms)

@@ -67,9 +67,28 @@ SCORES: Final = Topic(
     "scores", "none: partition of the terminal", "packed: scores", "scorer", "archiver, console", dead_letters=True
 )
 ALERTS: Final = Topic("alerts", "card_id", "JSON: Alert", "scorer", "archiver, people", dead_letters=True)
-CONTROL: Final = Topic("control", "none", "JSON: ControlRequest", "command line", "trainer", partitioned=False)
+DISPOSITIONS: Final = Topic(
+    "dispositions", "transaction_id", "JSON: Disposition", "command line", "label service", partitioned=False
+)
+TRUTH: Final = Topic(
+    "truth",
+    "none",
+    "JSON: Truth",
+    "producer",
+    "evaluation only: no service on the way to a decision",
+    partitioned=False,
+)
+CONTROL: Final = Topic(
+    "control",
+    "none",
+    "JSON: ControlRequest",
+    "command line, producer",
+    "trainer, producer",
+    partitioned=False,
+    retention_ms=-1,  # the simulated clock and the scenario runs are a fold over all of it
+)
 
-PUBLIC: Final = (TRANSACTIONS, LABELS, ALERTS, CONTROL)
+PUBLIC: Final = (TRANSACTIONS, LABELS, ALERTS, DISPOSITIONS, TRUTH, CONTROL)
 INTERNAL: Final = (TERMINAL_LOG, FEATURES, SCORES)
 
 

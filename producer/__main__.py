@@ -25,7 +25,7 @@ from kafka import KafkaProducer
 
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud import topics
-from fraud.control import RETRAIN, ControlRequest
+from fraud.control import Retrain
 from fraud.windows import DAY_MS
 from producer import handbook as simulator
 from producer.clock import MAX
@@ -245,7 +245,7 @@ def demo(seed: SeedOption = 0) -> None:
     if settings.demo_history_days:
         history = streamed(settings, lambda: stream_handbook(settings, seed, history_end_ms, MAX, True, stop))
         if history.sent.transactions and not stop.is_set():
-            request = ControlRequest(RETRAIN, f"demo-{seed}-{settings.demo_history_days}", int(time.time() * 1000))
+            request = Retrain(f"demo-{seed}-{settings.demo_history_days}", int(time.time() * 1000))
             streamed(settings, lambda: _ask(settings, request))
             log.info("history streamed, training asked for", transactions=history.sent.transactions)
     if not stop.is_set():
@@ -253,7 +253,7 @@ def demo(seed: SeedOption = 0) -> None:
         show(live, as_json=False)
 
 
-def _ask(settings: ProducerSettings, request: ControlRequest) -> None:
+def _ask(settings: ProducerSettings, request: Retrain) -> None:
     with closing(KafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all")) as producer:
         producer.send(topics.CONTROL.name, request.to_json()).get(timeout=30)
 

@@ -263,7 +263,10 @@ _PACKED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     topics.FEATURES.name: ((packed.VECTORS,), tuple(packed.COLUMNS[packed.VECTORS])),
     topics.SCORES.name: ((packed.SCORES,), tuple(packed.COLUMNS[packed.SCORES])),
 }
-ARCHIVED: Final = tuple(topic for topic in topics.ALL if topic is not topics.CONTROL)
+# The truth never reaches the lake: whoever trains reads the lake.
+ARCHIVED: Final = tuple(
+    topic for topic in topics.ALL if topic not in (topics.CONTROL, topics.TRUTH, topics.DISPOSITIONS)
+)
 
 
 def chunk_for(topic: str, first: int, marks: OriginMarks) -> Chunk:

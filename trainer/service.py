@@ -27,7 +27,7 @@ from kafka.errors import KafkaError
 
 from adapters.telemetry import configure_logging, counter, gauge, serve_metrics
 from fraud import metrics, topics
-from fraud.control import ControlRequest, parse_control_request
+from fraud.control import Retrain, parse_control_request
 from fraud.dead_letters import BadMessageError
 from trainer.settings import TrainerSettings
 
@@ -89,7 +89,7 @@ class Progress:
 class Run:
     """A training process and what it has said."""
 
-    request: ControlRequest
+    request: Retrain
     process: subprocess.Popen[str]
     started_s: float
     lines: queue.Queue[str | None] = field(default_factory=queue.Queue)
@@ -97,7 +97,7 @@ class Run:
     last_text: str = ""
 
 
-def start_run(request: ControlRequest, clock: Callable[[], float] = time.monotonic) -> Run:
+def start_run(request: Retrain, clock: Callable[[], float] = time.monotonic) -> Run:
     """Start the training process of a request. Raises OSError when the machine refuses."""
     as_of = "latest" if request.as_of_ms is None else str(request.as_of_ms)
     command = [sys.executable, "-m", "trainer", "train", "--as-of", as_of, "--json-progress", "--tethered"]
@@ -129,16 +129,16 @@ class TrainService:
     def __init__(
         self,
         progress: Progress,
-        start: Callable[[ControlRequest], Run] = start_run,
+        start: Callable[[Retrain], Run] = start_run,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = progress
         self._start = start
         self._clock = clock
-        self._waiting: deque[ControlRequest] = deque()
+        self._waiting: deque[Retrain] = deque()
         self.run: Run | None = None
 
-    def accept(self, request: ControlRequest) -> None:
+    def accept(self, request: Retrain) -> None:
         """Queue a request, or refuse it when too many wait."""
         if len(self._waiting) >= _WAITING_MAX:
             self._end(request, "failed", "refused", f"{_WAITING_MAX} requests wait already: ask again later")
@@ -203,7 +203,7 @@ class TrainService:
             at = f" during `{last.stage}`" if last is not None else ""
             self._end(run.request, "failed", "crashed", f"the training process {how}{at}: {run.last_text[:300]}")
 
-    def _end(self, request: ControlRequest, outcome: str, stage: str, detail: str) -> None:
+    def _end(self, request: Retrain, outcome: str, stage: str, detail: str) -> None:
         counter(metrics.TRAIN_RUNS_TOTAL).labels(outcome).inc()
         self._progress.say(request.request_id, outcome, stage, 100, detail)
 
@@ -256,6 +256,8 @@ def _take_requests(consumer: KafkaConsumer, service: TrainService, log: structlo
     consumer.commit()
     for record in records:
         try:
-            service.accept(parse_control_request(record.value))
+            request = parse_control_request(record.value)
+            if isinstance(request, Retrain):
+                service.accept(request)
         except BadMessageError as error:
             log.warning("control message ignored", offset=record.offset, reason=str(error.reason), detail=error.detail)

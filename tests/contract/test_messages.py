@@ -9,11 +9,20 @@ import pytest
 
 from fraud.alert import Alert
 from fraud.control import ControlRequest
+from fraud.disposition import Disposition
 from fraud.labels import Label, parse_label
 from fraud.transaction import Transaction, parse_transaction
+from fraud.truth import Truth
 
 MESSAGES = Path(__file__).parent / "messages"
-TYPES = {"transaction": Transaction, "label": Label, "alert": Alert, "control": ControlRequest}
+TYPES = {
+    "transaction": Transaction,
+    "label": Label,
+    "alert": Alert,
+    "control": ControlRequest,
+    "truth": Truth,
+    "disposition": Disposition,
+}
 
 
 @pytest.mark.parametrize("path", sorted(MESSAGES.glob("*.json")), ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fraud.alert import Alert, alert_id_of, feature_reasons, parse_alert
-from fraud.control import ControlRequest, parse_control_request
+from fraud.control import Retrain, SetClock, StartScenario, StopScenario, parse_control_request
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.decision import COSTS, DECISIONS, Costs, decide
 from fraud.flood import DeadLetterFloodError, FloodGuard
@@ -104,8 +104,13 @@ def test_feature_reasons_are_positive_contributions_by_size_without_the_bias() -
 
 def test_a_control_request_survives_its_json() -> None:
     for request in (
-        ControlRequest("retrain", "r-1", 1_790_000_000_000),
-        ControlRequest("retrain", "r-2", 10**12, 10**12),
+        Retrain("r-1", 1_790_000_000_000),
+        Retrain("r-2", 10**12, 10**12),
+        SetClock("r-3", 10**12, speed=60.0),
+        SetClock("r-4", 10**12, paused=True, event_time_ms=10**12),
+        StartScenario("r-5", 10**12, "card-testing", 20, 10.0, {"amount_minor_max": 500.0}),
+        StopScenario("r-6", 10**12),
+        StopScenario("r-7", 10**12, "r-5"),
     ):
         assert parse_control_request(request.to_json()) == request
 
@@ -118,6 +123,18 @@ def test_a_control_request_survives_its_json() -> None:
         (b'{"kind":"retrain","request_id":"","sent_at_ms":1790000000000}', Reason.ID_INVALID),
         (b'{"kind":"retrain","request_id":"r","sent_at_ms":1790000000}', Reason.TIME_OUT_OF_RANGE),
         (b'{"kind":"retrain","request_id":"r","sent_at_ms":1790000000000,"as_of_ms":-1}', Reason.TIME_OUT_OF_RANGE),
+        (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"speed":0}', Reason.FIELD_TYPE),
+        (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"speed":1441}', Reason.FIELD_TYPE),
+        (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"event_time_ms":5}', Reason.TIME_OUT_OF_RANGE),
+        (b'{"kind":"scenario-start","request_id":"r","sent_at_ms":1790000000000}', Reason.FIELD_MISSING),
+        (
+            b'{"kind":"scenario-start","request_id":"r","sent_at_ms":1790000000000,"scenario":"a","cards":0,"minutes":1}',
+            Reason.FIELD_TYPE,
+        ),
+        (
+            b'{"kind":"scenario-start","request_id":"r","sent_at_ms":1790000000000,"scenario":"a","cards":1,"minutes":0}',
+            Reason.FIELD_TYPE,
+        ),
         (b'{"kind":"retrain","request_id":"r","request_id":"s","sent_at_ms":1790000000000}', Reason.DUPLICATE_KEY),
     ],
 )

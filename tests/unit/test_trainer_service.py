@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud.control import ControlRequest
+from fraud.control import Retrain
 from trainer.service import Progress, Run, TrainService, _pump, start_run
 
 PROMOTED = """
@@ -36,12 +36,12 @@ class Said(Progress):
         self.lines.append((request_id, state, stage, detail))
 
 
-def asks(request_id: str) -> ControlRequest:
-    return ControlRequest("retrain", request_id, sent_at_ms=1_700_000_000_000)
+def asks(request_id: str) -> Retrain:
+    return Retrain(request_id, sent_at_ms=1_700_000_000_000)
 
 
-def runner(script: str) -> Callable[[ControlRequest], Run]:
-    def start(request: ControlRequest) -> Run:
+def runner(script: str) -> Callable[[Retrain], Run]:
+    def start(request: Retrain) -> Run:
         process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=subprocess.PIPE,
@@ -120,7 +120,7 @@ def test_a_second_request_waits_and_a_flood_is_refused() -> None:
 
 def test_a_run_ends_with_the_service_that_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
-    run = start_run(ControlRequest("retrain", "r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
+    run = start_run(Retrain("r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
     assert run.process.stdin is not None
     run.process.stdin.close()  # what the kernel does when the service is killed
     code = run.process.wait(30)
@@ -131,5 +131,5 @@ def test_a_run_that_ends_by_itself_is_not_disturbed_by_its_tether(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
-    run = start_run(ControlRequest("retrain", "r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
+    run = start_run(Retrain("r1", 1_700_000_000_000, as_of_ms=1_700_000_000_000))
     assert run.process.wait(30) == 3
