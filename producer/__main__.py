@@ -1,4 +1,4 @@
-"""`python -m producer replay | handbook | demo | verify-handbook`: the commands, wired here and nowhere else.
+"""`python -m producer replay | handbook | demo | verify-handbook | world`: the commands, wired here and nowhere else.
 
 Rule 1. Settings are read once, here.
 Rule 2. Exit codes: 0 done or stopped on request, 1 not all of it came through, 2 a bad file, argument or setting,
@@ -36,6 +36,7 @@ from producer.replay import Run, Summary, Target, run
 from producer.settings import ProducerSettings
 from producer.streamer import SEND_ERRORS
 from producer.transaction_file import BadFileError, TransactionFile
+from producer.world import commands as world_commands
 from producer.worlds import (
     PUBLISHED_FRAUD,
     PUBLISHED_ROWS,
@@ -55,6 +56,8 @@ _T = TypeVar("_T")
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make transactions and stream them, or a file of them."
 )
+
+app.add_typer(world_commands.app, name="world")
 
 SpeedOption = Annotated[str, typer.Option(help="`max`, or event time per real time: 1440 is a day per minute")]
 SeedOption = Annotated[int, typer.Option(min=0, max=simulator.SEED_MAX, help="0 is the published world")]
