@@ -61,6 +61,13 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.1f} %" if share >= 1 or not part else f"{share:.2f} %"
 
 
+def zipf_text(summary: Summary) -> str:
+    """The Zipf exponent in words."""
+    if np.isnan(summary.zipf_exponent):
+        return "too few for a Zipf exponent"
+    return f"Zipf exponent {summary.zipf_exponent:.2f} over ranks {RANK_FROM} to {RANK_TO:,}"
+
+
 def amount_steps(bins: Sequence[int] | np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> list[int]:
     """Transactions between each two of AMOUNT_STEPS, from logarithmic bins."""
     cents = np.exp((np.arange(len(bins))) / BINS_PER_E)
@@ -141,7 +148,7 @@ def _merchants(summary: Summary) -> RenderableType:
         (f"{rank:,}", f"{visits[rank - 1]:,}", bar(height, max(heights)), percent(visits[:rank].sum(), all_of_them))
         for rank, height in zip(ranks, heights, strict=True)
     ]
-    title = f"Merchants by rank: Zipf exponent {summary.zipf_exponent:.2f} over ranks {RANK_FROM} to {RANK_TO:,}"
+    title = f"Merchants by rank: {zipf_text(summary)}"
     return _table(title, ("rank", "visits", "logarithmic |", "share up to here"), rows)
 
 

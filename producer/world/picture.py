@@ -13,11 +13,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from producer.world.categories import CATEGORIES
 from producer.world.days import date_of
-from producer.world.describe import WEEKDAYS
+from producer.world.describe import WEEKDAYS, zipf_text
 from producer.world.geography import COUNTRIES
 from producer.world.label_delays import REALISTIC
 from producer.world.rows import SCENARIO_NAMES
@@ -47,8 +48,7 @@ _thousands: Final = FuncFormatter(lambda value, _: f"{value:,.0f}")
 def draw(summary: Summary, path: Path) -> None:
     """Write the picture of a summary as a PNG. Raises OSError when it cannot be written."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(17, 13), dpi=110, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.1)  # type: ignore[union-attr]  # it was given in the line above
+        figure = Figure(figsize=(17, 13), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1))
         axes = figure.subplots(3, 3)
         panels = (_amounts, _hours, _weekdays, _days, _merchants, _categories, _countries, _scenarios, _label_delays)
         for panel, place in zip(panels, axes.flat, strict=True):
@@ -116,7 +116,7 @@ def _merchants(axes: Axes, summary: Summary) -> None:
     visits = np.sort(summary.merchant)[::-1]
     visits = visits[visits > 0]
     axes.plot(np.arange(1, len(visits) + 1), visits, color=GENUINE, linewidth=2)
-    title = f"Merchants: Zipf exponent {summary.zipf_exponent:.2f}"
+    title = f"Merchants: {zipf_text(summary)}"
     axes.set(title=title, xlabel="rank", ylabel="visits", xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_thousands)
