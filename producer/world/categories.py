@@ -33,7 +33,7 @@ class Category:
 
 
 CATEGORIES: Final = (
-    Category("5411", "grocery", 24.0, 0.85, "shopping", 1.35, 0.15, 0.31, 0.03),
+    Category("5411", "grocery", 24.0, 0.85, "shopping", 1.35, 0.15, 0.295, 0.03),
     Category("5541", "fuel", 52.0, 0.40, "commuting", 1.05, 0.75, 0.08, 0.00),
     Category("5812", "restaurant", 33.0, 0.65, "meals", 1.45, 1.15, 0.10, 0.02),
     Category("5814", "fast food", 9.5, 0.50, "meals", 1.20, 1.00, 0.11, 0.05),
@@ -48,7 +48,7 @@ CATEGORIES: Final = (
     Category("7832", "cinema", 19.0, 0.45, "evening", 1.70, 1.40, 0.015, 0.02),
     Category("7011", "hotel", 145.0, 0.70, "meals", 1.10, 0.90, 0.015, 0.03),
     Category("6011", "cash machine", 80.0, 0.75, "shopping", 1.05, 0.60, 0.06, 0.00),
-    Category("5999", "marketplace", 27.0, 0.95, "evening", 1.00, 1.20, 0.00, 0.26),
+    Category("5999", "marketplace", 27.0, 0.95, "evening", 1.00, 1.20, 0.00, 0.23),
     Category("4511", "airline", 190.0, 0.80, "evening", 0.80, 1.00, 0.00, 0.02),
     Category("4722", "travel agency", 310.0, 0.85, "evening", 0.85, 1.15, 0.00, 0.015),
     Category("5816", "digital games", 8.0, 0.95, "night", 1.20, 1.25, 0.00, 0.10),
