@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from fraud import topics
 from fraud.alert import Alert, parse_alert
-from fraud.control import SetClock, parse_control_request
+from fraud.control import ControlRequest, SetClock, parse_control_request
 from fraud.dead_letters import BadMessageError
 from fraud.disposition import Disposition, parse_disposition
 from fraud.simulation import ClockState, Simulation
@@ -36,6 +36,7 @@ class NoClockError(RuntimeError):
 class Steering:
     """The simulated clock and the scenario runs as `control` has them, and what is said about transactions.
 
+    heard: where to go on with alerts and dispositions; None: they are not listened to.
     wall_ms: wall clock, epoch milliseconds, on the same time as the broker's.
     """
 
@@ -43,7 +44,7 @@ class Steering:
         self,
         consumer: KafkaConsumer,
         partitions: int,
-        heard: Offsets,
+        heard: Offsets | None,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,7 +56,7 @@ class Steering:
         self._seen: set[str] = set()
         self._alerts: list[Alert] = []
         self._dispositions: list[Disposition] = []
-        begins = ends_of(consumer, HEARD_TOPICS, partitions) | heard
+        begins = {} if heard is None else ends_of(consumer, HEARD_TOPICS, partitions) | heard
         self._places = {
             TopicPartition(name, p): at for name, of_topic in begins.items() for p, at in enumerate(of_topic)
         }
@@ -83,8 +84,8 @@ class Steering:
             return 0.0
         return max(0.0, (self.clock.wall_ms_of(event_ms) - self._wall_ms()) / 1000)
 
-    def set_clock(self, producer: KafkaProducer, request: SetClock) -> None:
-        """Ask for another clock and return when `control` shows it. Raises NoClockError when it does not in time."""
+    def ask(self, producer: KafkaProducer, request: ControlRequest) -> None:
+        """Send a request and return when `control` shows it. Raises NoClockError when it does not in time."""
         producer.send(topics.CONTROL.name, request.to_json()).get(timeout=ANSWER_SECONDS_MAX)
         self._catch_up(lambda: request.request_id in self._seen)
 

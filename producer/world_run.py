@@ -110,7 +110,7 @@ def _send_live(run: WorldRun, target: Target, progress: Progress, stop: threadin
     ):
         steering = Steering(hearing, target.partitions, position.heard)
         if run.leads:
-            steering.set_clock(control, clock_request(run.speed, paused=False, event_time_ms=begin_ms))
+            steering.ask(control, clock_request(run.speed, paused=False, event_time_ms=begin_ms))
         steering.now_ms()  # a clock there must be
         live = LiveWorld(run.plan, steering, progress, kafka, target.partitions)
         try:

@@ -101,7 +101,7 @@ class Streams:
             progress.position.mode = "live"
             steering = Steering(hearing, 1, progress.position.heard)
             begin_ms = max(progress.position.clock_ms, BEGIN_MS - 1) + 1
-            steering.set_clock(control, clock_request(1.0, paused=False, event_time_ms=begin_ms))
+            steering.ask(control, clock_request(1.0, paused=False, event_time_ms=begin_ms))
             # Above the speed that people may ask for: an hour of event time in some milliseconds.
             steering.simulation.clock = ClockState(begin_ms, time.time_ns() // 1_000_000, speed, paused=False)
             return LiveWorld(self.plan, steering, progress, kafka, 1).stream(
