@@ -112,6 +112,9 @@ def start(
 
     def begin(steering: Steering, producer: KafkaProducer) -> dict[str, Any]:
         _ = steering.clock  # without a clock nobody would begin it
+        world = steering.simulation.cards
+        if world is not None and cards > world:
+            fail(f"--cards {cards}: it must be 1 .. {world}, the cards of the running world", EXIT_BAD_INPUT)
         steering.ask(producer, request)
         return _run_facts(steering, steering.simulation.runs[request.request_id])
 

@@ -135,6 +135,11 @@ class Steering:
             self.simulation.apply(request, record.timestamp)
 
 
-def clock_request(speed: float | None = None, paused: bool | None = None, event_time_ms: int | None = None) -> SetClock:
+def clock_request(
+    speed: float | None = None,
+    paused: bool | None = None,
+    event_time_ms: int | None = None,
+    cards: int | None = None,
+) -> SetClock:
     """A request for another clock."""
-    return SetClock(f"clock-{uuid.uuid4().hex[:12]}", time.time_ns() // 1_000_000, speed, paused, event_time_ms)
+    return SetClock(f"clock-{uuid.uuid4().hex[:12]}", time.time_ns() // 1_000_000, speed, paused, event_time_ms, cards)

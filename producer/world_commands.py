@@ -144,6 +144,7 @@ def stream_world(
         speed=speed,
         position_file=settings.state_dir / "positions" / name,
         transactions_per_day=cards * TRANSACTIONS_PER_CARD_DAY / plan.share.of,
+        cards=cards,
         leads=leads,
     )
     return run_world(run, target_of(settings), wait, stop)

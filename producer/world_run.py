@@ -40,6 +40,7 @@ class WorldRun:
     """What is streamed: a plan up to until_ms, at `speed` (event time per real time, MAX: as fast as it goes).
 
     leads: whether this producer sets the simulated clock. transactions_per_day: about how many, for the linger.
+    cards: how many the world has, for those who start a scenario in it.
     """
 
     plan: WorldPlan
@@ -47,6 +48,7 @@ class WorldRun:
     speed: float
     position_file: Path
     transactions_per_day: float
+    cards: int
     leads: bool = True
 
 
@@ -110,7 +112,7 @@ def _send_live(run: WorldRun, target: Target, progress: Progress, stop: threadin
     ):
         steering = Steering(hearing, target.partitions, position.heard)
         if run.leads:
-            steering.ask(control, clock_request(run.speed, paused=False, event_time_ms=begin_ms))
+            steering.ask(control, clock_request(run.speed, paused=False, event_time_ms=begin_ms, cards=run.cards))
         steering.now_ms()  # a clock there must be
         live = LiveWorld(run.plan, steering, progress, kafka, target.partitions)
         try:
