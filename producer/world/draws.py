@@ -32,6 +32,11 @@ class Stream(IntEnum):
     HONEST = 4
     FAVOURITES = 5
     JOURNEYS = 6
+    EPISODES = 7
+    CONVERSIONS = 8
+    DRIFT = 9
+    DELIVERY = 10
+    RUNS = 11
 
 
 def check_seed(seed: int) -> int:

@@ -14,9 +14,10 @@ import polars as pl
 
 from producer.world import rows as columns
 from producer.world.days import check_days
-from producer.world.habits import honest_day
+from producer.world.drift import CALM, Drift
 from producer.world.population import CARDS_DEFAULT, Population
 from producer.world.rows import Rows
+from producer.world.schedule import world_day
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class World:
 
     seed: int = 0
     cards: int = CARDS_DEFAULT
+    drift: Drift = CALM
 
     @cached_property
     def population(self) -> Population:
@@ -36,7 +38,7 @@ class World:
 
     def day(self, day: int) -> Rows:
         """The transactions of a day, 0 .. DAYS_MAX - 1, in order of time, numbered."""
-        return honest_day(self.population, day)
+        return world_day(self.population, day, self.drift)
 
     def days(self, days: int) -> Iterator[Rows]:
         """The first so many days, one after the other."""
