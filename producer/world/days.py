@@ -27,7 +27,9 @@ def check_day(day: int) -> int:
 def check_days(days: int) -> int:
     """A number of days itself. Raises ValueError when it is below 1 or longer than the world."""
     if not 1 <= days <= DAYS_MAX:
-        raise ValueError(f"days is {days}, it must be 1 .. {DAYS_MAX}")
+        raise ValueError(
+            f"days is {days}, it must be 1 .. {DAYS_MAX}: the world lasts from {FIRST_DATE} to {date_of(DAYS_MAX - 1)}"
+        )
     return days
 
 

@@ -42,7 +42,7 @@ class Stream(IntEnum):
 def check_seed(seed: int) -> int:
     """The seed itself. Raises ValueError outside 0 .. SEED_MAX."""
     if not 0 <= seed <= SEED_MAX:
-        raise ValueError(f"seed is {seed}, it must be 0 .. {SEED_MAX}")
+        raise ValueError(f"seed is {seed}, it must be 0 .. {SEED_MAX}; the default is 0")
     return seed
 
 

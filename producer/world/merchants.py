@@ -2,10 +2,10 @@
 
 Rule 1. Merchants of one place and category have consecutive numbers in order of popularity, so a rank is an address.
 Rule 2. Every place has a shop of every category that is sold in shops, however small the world.
-Rule 3. Popularity within a place and category is Zipf's law with EXPONENT.
+Rule 3. Popularity within a place and category is Zipf's law with EXPONENT; over all of them the mixture is flatter.
 
-Zipf's law for the popularity of merchants: about 0.9 to 1.2 in the literature of firm sizes (R. Axtell, "Zipf distribution
-of U.S. firm sizes", Science 293, 2001, finds 1.06).
+Sizes of firms follow Zipf's law closely (R. Axtell, "Zipf distribution of U.S. firm sizes", Science 293, 2001); EXPONENT is
+chosen so that the visits of all merchants together fall with an exponent near 1 over the ranks 10 to 1,000.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from producer.world.geography import (
 )
 from producer.world.rows import Bools, Int8s, Int32s
 
-EXPONENT: Final = 1.06
+EXPONENT: Final = 1.3
 CARDS_PER_MERCHANT: Final = 2.5
 TERMINALS_PER_CARD: Final = 2.0
 ONLINE_MERCHANTS: Final = 0.15

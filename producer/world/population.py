@@ -78,7 +78,7 @@ class Population:
         """The population of a seed. Raises ValueError for a seed or a number of cards out of range."""
         check_seed(seed)
         if not 1 <= cards <= CARDS_MAX:
-            raise ValueError(f"cards is {cards}, it must be 1 .. {CARDS_MAX:,}")
+            raise ValueError(f"cards is {cards}, it must be 1 .. {CARDS_MAX:,}; the default is {CARDS_DEFAULT}")
         return _make(seed, cards)
 
     @property

@@ -18,7 +18,7 @@ from producer.world.geography import ONLINE
 from producer.world.merchants import Merchants
 from producer.world.rows import Int32s, Int64s
 
-PER_CARD: Final = 1.5
+PER_CARD: Final = 1.2
 LAST_DAY: Final = 28
 
 
