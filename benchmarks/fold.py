@@ -12,6 +12,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,29 +21,39 @@ import numpy as np
 import polars as pl
 import typer
 
+from fraud.columns import TerminalColumns, known_hash
 from fraud.fold import CardFold, TerminalFold
 from fraud.transaction import id_hash
 from fraud.windows import DAY_MS
-from tests.parity.oracle import CardOracle, TerminalOracle
-from trainer.backfill import backfill
+from tests.parity.oracle import CardOracle, Paid, TerminalOracle
+from trainer.backfill import backfill, card_columns, checked
 
 FIRST_MS: Final = 1_522_540_800_000
 PASSES: Final = 3
 
 
 def made_rows(rows: int, seed: int = 1) -> pl.DataFrame:
-    """A log of 5,000 cards at 10,000 terminals over 157 days, 0.8 % fraud, labels known 7 days later: shaped as the Handbook's."""
+    """A log of 5,000 cards at 10,000 terminals over 157 days, 0.8 % fraud, labels known 7 days later: shaped as the Handbook's,
+    with the merchants, devices and places of version 2 of the message."""
     random = np.random.default_rng(seed)
     times = FIRST_MS + np.sort(random.integers(0, 157 * DAY_MS, rows))
+    cards, terminals = random.integers(0, 5000, rows), random.integers(0, 10000, rows)
     return pl.DataFrame(
         {
             "transaction_id": [str(i) for i in range(rows)],
-            "card_id": [f"c{i}" for i in random.integers(0, 5000, rows)],
-            "terminal_id": [f"t{i}" for i in random.integers(0, 10000, rows)],
+            "card_id": [f"c{i}" for i in cards],
+            "terminal_id": [f"t{i}" for i in terminals],
             "amount_minor": random.lognormal(8.3, 0.8, rows).astype(np.int64),
             "occurred_at_ms": times,
             "label_is_fraud": random.random(rows) < 0.008,
             "label_known_at_ms": times + 7 * DAY_MS,
+            "merchant_id": [f"m{i // 4}" for i in terminals],
+            "device_id": [
+                f"d{i * 3 + j}" if j < 3 else None for i, j in zip(cards, random.integers(0, 4, rows), strict=True)
+            ],
+            "country": [("DE", "DE", "DE", "FR", "NL")[i % 5] for i in terminals],
+            "latitude_cdeg": 4700 + terminals % 800,
+            "longitude_cdeg": 600 + terminals // 10 % 900,
         }
     )
 
@@ -79,35 +90,40 @@ class MicroBatches:
 
     def __init__(self, table: pl.DataFrame) -> None:
         self.cards, self.terminals = table["card_id"].to_list(), table["terminal_id"].to_list()
-        self.hashes = np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64)
-        self.times, self.amounts = table["occurred_at_ms"].to_numpy(), table["amount_minor"].to_numpy()
-        self.zeros = np.zeros(table.height, np.uint8)
+        self.paid = card_columns(checked(table))
+        zeros, cards = np.zeros(table.height, np.uint8), np.array([known_hash(i) for i in self.cards], np.uint64)
+        self.log = TerminalColumns(
+            zeros, self.paid.transaction_hash, self.paid.occurred_at_ms, self.paid.amount_minor, cards, zeros
+        )
 
     def card_pass(self, size: int) -> None:
         """All rows through a new CardFold."""
         fold = CardFold()
-        for i in range(0, len(self.times), size):
+        for i in range(0, len(self.paid), size):
             rows = slice(i, i + size)
-            fold.apply(self.cards[rows], self.hashes[rows], self.times[rows], self.amounts[rows])
+            fold.apply(self.cards[rows], self.paid[rows])
             fold.take_changes()
 
     def terminal_pass(self, size: int) -> None:
         """All rows through a new TerminalFold."""
         fold = TerminalFold()
-        for i in range(0, len(self.times), size):
+        for i in range(0, len(self.log), size):
             rows = slice(i, i + size)
-            zeros = self.zeros[rows]
-            fold.apply(zeros, self.terminals[rows], self.hashes[rows], self.times[rows], self.amounts[rows], zeros)
+            fold.apply(self.terminals[rows], self.log[rows])
             fold.take_changes()
 
 
 def plain_python(table: pl.DataFrame) -> list[bytes]:
     """Vectors of the naive oracle, without labels."""
     cards, terminals, vectors = CardOracle(), TerminalOracle(), []
-    for row in table.iter_rows(named=True):
-        hashed, t, amount = id_hash(row["transaction_id"]), row["occurred_at_ms"], row["amount_minor"]
-        _, card, _ = cards.apply(row["card_id"], hashed, t, amount)
-        _, terminal, _ = terminals.apply(row["terminal_id"], hashed, t, amount)
+    for row in checked(table).iter_rows(named=True):
+        place = None if row["latitude_cdeg"] is None else (row["latitude_cdeg"], row["longitude_cdeg"])
+        paid = Paid(
+            row["occurred_at_ms"], row["amount_minor"], id_hash(row["transaction_id"]), row["card_id"],
+            row["terminal_id"], row["merchant_id"], row["device_id"], row["country"], place,
+        )  # fmt: skip
+        _, card, _ = cards.apply(row["card_id"], paid)
+        _, terminal, _ = terminals.apply(row["terminal_id"], replace(paid))
         assert card is not None
         assert terminal is not None
         vectors.append(card.tobytes() + terminal.tobytes())

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns, country_code, known_hash
 from fraud.fold import LABEL, TRANSACTION, CardFold, TerminalFold
 from fraud.windows import DAY_MS, HOUR_MS
-from tests.parity.oracle import CardOracle, TerminalOracle
+from tests.parity.oracle import CardOracle, Paid, TerminalOracle
 
 OUTCOMES = ["accepted", "duplicate", "too late", "label applied", "label unknown", "label expired"]
 FIRST_MS = 1_522_540_800_000
@@ -28,9 +29,17 @@ STEPS_MS = [0, 1, -1, 1000, HOUR_MS - 1, HOUR_MS, HOUR_MS + 1, -HOUR_MS, DAY_MS,
 AMOUNTS = [0, 1, 500, 500, 1999, 10**12 - 1, 10**12]
 
 
+TERMINALS = ["t1", "t2", "t3"]
+MERCHANTS = [None, "m1", "m2"]
+DEVICES = [None, None, "d1", "d2"]
+COUNTRIES = [None, "DE", "FR", "US"]
+PLACES = [None, (0, 0), (5252, 1340), (5252, 1341), (-3387, 15121), (9000, 18000), (-9000, -18000), (4071, -7400)]
+NO_PLACE = (NOWHERE_CDEG, NOWHERE_CDEG)
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of a log."""
+    """One line of a log; `other` is the terminal that a card pays at, the card that pays at a terminal."""
 
     entity: str
     id_hash: int
@@ -38,21 +47,45 @@ class Row:
     amount: int
     kind: int = TRANSACTION
     is_fraud: int = 0
+    other: str = "t1"
+    merchant: str | None = None
+    device: str | None = None
+    country: str | None = None
+    place: tuple[int, int] | None = None
+
+    def paid(self) -> Paid:
+        return Paid(
+            self.t,
+            self.amount,
+            self.id_hash,
+            self.other,
+            self.other,
+            self.merchant,
+            self.device,
+            self.country,
+            self.place,
+        )
 
 
 steps = st.one_of(st.sampled_from(STEPS_MS), st.integers(0, 3 * HOUR_MS), st.integers(-2 * DAY_MS, 5 * DAY_MS))
 amounts = st.one_of(st.sampled_from(AMOUNTS), st.integers(0, 30_000), st.integers(0, 10**12))
 hashes = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))
 entities = st.sampled_from(["a", "b", "c"])
+places = st.one_of(st.sampled_from(PLACES), st.tuples(st.integers(-9000, 9000), st.integers(-18000, 18000)))
+wheres = st.tuples(
+    st.sampled_from(TERMINALS), st.sampled_from(MERCHANTS), st.sampled_from(DEVICES), st.sampled_from(COUNTRIES), places
+)
+bare = st.tuples(st.sampled_from(TERMINALS), st.none(), st.none(), st.none(), st.none())  # as version 1 of the message
 
 
 @st.composite
 def logs(draw: st.DrawFn, with_labels: bool) -> list[Row]:
     """A log whose event time walks as the steps say; its labels look back at transactions, or ahead, or at none."""
     t, rows = FIRST_MS, list[Row]()
-    for entity, id_hash, step, amount in draw(st.lists(st.tuples(entities, hashes, steps, amounts), max_size=60)):
+    drawn = st.tuples(entities, hashes, steps, amounts, st.one_of(wheres, bare))
+    for entity, id_hash, step, amount, where in draw(st.lists(drawn, max_size=60)):
         t = max(FIRST_MS - 100 * DAY_MS, t + step)
-        rows.append(Row(entity, id_hash, t, amount))
+        rows.append(Row(entity, id_hash, t, amount, TRANSACTION, 0, *where))
     if with_labels and rows:
         picks = st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(rows)), st.integers(0, 1), st.booleans())
         labels = [(place, rows[of], fraud, hit) for of, place, fraud, hit in draw(st.lists(picks, max_size=40))]
@@ -65,11 +98,25 @@ Served = tuple[str, bytes | None, bool]
 Fold = CardFold | TerminalFold
 
 
-def columns(rows: list[Row]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return (
+def card_columns(rows: list[Row]) -> CardColumns:
+    return CardColumns(
         np.array([row.id_hash for row in rows], np.uint64),
         np.array([row.t for row in rows], np.int64),
         np.array([row.amount for row in rows], np.int64),
+        *(np.array([known_hash(getattr(row, n)) for row in rows], np.uint64) for n in ("other", "merchant", "device")),
+        np.array([country_code(row.country) for row in rows], np.int64),
+        *(np.array([(row.place or NO_PLACE)[i] for row in rows], np.int64) for i in (0, 1)),
+    )
+
+
+def terminal_columns(rows: list[Row]) -> TerminalColumns:
+    return TerminalColumns(
+        np.array([row.kind for row in rows], np.uint8),
+        np.array([row.id_hash for row in rows], np.uint64),
+        np.array([row.t for row in rows], np.int64),
+        np.array([row.amount for row in rows], np.int64),
+        np.array([known_hash(row.other) for row in rows], np.uint64),
+        np.array([row.is_fraud for row in rows], np.uint8),
     )
 
 
@@ -77,9 +124,8 @@ def fold_rows(fold: Fold, rows: list[Row]) -> list[Served]:
     """(outcome, vector bytes, late) of each row, from the fold."""
     ids = [row.entity for row in rows]
     if isinstance(fold, CardFold):
-        return _served(fold.apply(ids, *columns(rows)))
-    kinds, frauds = np.array([r.kind for r in rows], np.uint8), np.array([r.is_fraud for r in rows], np.uint8)
-    return _served(fold.apply(kinds, ids, *columns(rows), frauds))
+        return _served(fold.apply(ids, card_columns(rows)))
+    return _served(fold.apply(ids, terminal_columns(rows)))
 
 
 def _served(result: Any) -> list[Served]:
@@ -92,7 +138,7 @@ def _served(result: Any) -> list[Served]:
 
 def expect_cards(rows: list[Row]) -> list[Served]:
     oracle = CardOracle()
-    expected = [oracle.apply(row.entity, row.id_hash, row.t, row.amount) for row in rows]
+    expected = [oracle.apply(row.entity, row.paid()) for row in rows]
     return [(outcome, vector.tobytes() if vector is not None else None, late) for outcome, vector, late in expected]
 
 
@@ -102,7 +148,7 @@ def expect_terminals(rows: list[Row]) -> list[Served]:
         if row.kind == LABEL:
             expected.append((oracle.label(row.entity, row.id_hash, row.t, bool(row.is_fraud)), None, False))
         else:
-            outcome, vector, late = oracle.apply(row.entity, row.id_hash, row.t, row.amount)
+            outcome, vector, late = oracle.apply(row.entity, row.paid())
             expected.append((outcome, vector.tobytes() if vector is not None else None, late))
     return expected
 
@@ -168,16 +214,16 @@ def test_terminals_evicted_and_loaded_at_any_time_and_any_batch_size_give_the_sa
 
 
 @quick
-@given(logs(with_labels=False), entities, st.integers(0, 40 * DAY_MS), amounts)
+@given(logs(with_labels=False), entities, st.integers(0, 40 * DAY_MS), amounts, wheres)
 def test_a_read_gives_the_vector_that_the_transaction_would_get(
-    rows: list[Row], card: str, ahead_ms: int, amount: int
+    rows: list[Row], card: str, ahead_ms: int, amount: int, where: Any
 ) -> None:
     fold, terminals = CardFold(rows=4), TerminalFold(rows=4)
     fold_rows(fold, rows)
     fold_rows(terminals, rows)
     t = max((row.t for row in rows), default=FIRST_MS) - 30 * DAY_MS + ahead_ms
-    next_row = [Row(card, 2**64 - 1, t, amount)]
-    card_vector = served_or_none(lambda: fold.read(card, t, amount))
+    next_row = [Row(card, 2**64 - 1, t, amount, TRANSACTION, 0, *where)]
+    card_vector = served_or_none(lambda: fold.read(card, card_columns(next_row)))
     terminal_vector = served_or_none(lambda: terminals.read(card, t))
     outcome, vector, _ = fold_rows(fold, next_row)[0]
     assert vector == card_vector or outcome == "duplicate"
@@ -201,7 +247,12 @@ def long_log(seed: int, count: int) -> list[Row]:
         )
         back = int(random.integers(0, 40 * DAY_MS)) if random.random() < 0.05 else 0
         id_hash = i if random.random() < 0.97 else int(random.integers(max(0, i - 300), i + 1))
-        rows.append(Row(f"e{random.integers(0, 4)}", id_hash, t - back, min(10**12, int(random.lognormal(8, 4)))))
+        where = (
+            f"t{random.integers(0, 40)}", MERCHANTS[random.integers(0, 3)], f"d{random.integers(0, 8)}",
+            COUNTRIES[random.integers(0, 4)], PLACES[random.integers(0, len(PLACES))],
+        )  # fmt: skip
+        amount = min(10**12, int(random.lognormal(8, 4)))
+        rows.append(Row(f"e{random.integers(0, 4)}", id_hash, t - back, amount, TRANSACTION, 0, *where))
         if random.random() < 0.3:
             of = rows[int(random.integers(max(0, len(rows) - 400), len(rows)))]
             if of.kind == TRANSACTION:
@@ -219,4 +270,4 @@ def test_a_year_of_busy_entities_equals_the_oracle_with_logs_compacted_on_the_wa
     assert in_batches(terminals, rows, [37], terminal_store.between) == expect_terminals(rows)
     assert card_store.sets > 0
     assert terminal_store.sets > 0
-    assert all(len(log) < 24 * len(rows) // 4 for log in terminal_store.logs.values())
+    assert all(len(log) < 32 * len(rows) // 4 for log in terminal_store.logs.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from fraud.windows import MINUTE_MS
 from producer.world.rows import Rows, concatenate
 from producer.world.scenarios import purchases as buy
 from producer.world.scenarios.scenario import Episode, Ranges, Scenario
+
+
+SMALL_MINOR_MIN: Final = 50  # nobody sells for less: an amount below it would give the tests away
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class CardTesting(Scenario):
         "card_new_device",
         "card_seconds_since_last",
     )
-    ranges: ClassVar[Ranges] = {"small_count": (2, 100), "small_minor_max": (1, 5_000), "large_minor": (0, 10_000_000)}
+    ranges: ClassVar[Ranges] = {
+        "small_count": (2, 100),
+        "small_minor_max": (SMALL_MINOR_MIN, 5_000),
+        "large_minor": (0, 10_000_000),
+    }
     days = 0.25
     cards_mean = 2.0
     per_100_000_cards_a_day = 9.0
@@ -48,7 +55,7 @@ class CardTesting(Scenario):
         at_ms = buy.burst(episode, small + large, 10 * MINUTE_MS)
         cards = np.full(small + large, card)
         category = buy.categories(episode, buy.SMALL_GOODS, small + large)
-        amount = np.minimum(random.integers(0, int(self.small_minor_max) + 1, small + large), int(self.small_minor_max))
+        amount = random.integers(SMALL_MINOR_MIN, int(self.small_minor_max) + 1, small + large)
         if large:
             category[-1] = buy.categories(episode, buy.RESOLD_GOODS, 1)[0]
             amount[-1] = int(self.large_minor * np.exp(0.5 * random.standard_normal()))

@@ -27,7 +27,7 @@ class DeviceRing(Scenario):
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100)}
     days = 2.0
     cards_mean = 9.0
-    per_100_000_cards_a_day = 2.0
+    per_100_000_cards_a_day = 4.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

@@ -27,7 +27,7 @@ class LeakedCard(Scenario):
     ranges: ClassVar[Ranges] = {"purchases_per_day": (0.01, 1_000), "amount_factor": (0.1, 100)}
     days = 14.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 10.0
+    per_100_000_cards_a_day = 12.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
