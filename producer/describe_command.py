@@ -42,6 +42,8 @@ def describe(
     if png is not None and (png.suffix.lower() != PNG_SUFFIX or not png.parent.is_dir()):
         fail(f"--png {png}: a name that ends in {PNG_SUFFIX}, in a folder that exists, is expected", EXIT_BAD_INPUT)
     summary = _summary(World(seed, cards, _drift(drift or [])), days)
+    if png is not None and not summary.transactions:
+        fail("there is nothing to draw: nobody paid; take more --cards or more --days", EXIT_BAD_INPUT)
     if as_json:
         typer.echo(json.dumps(summary.as_dict()))
     else:

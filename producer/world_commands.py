@@ -1,4 +1,4 @@
-"""`python -m producer world stream | describe`: the generated world into Kafka, or for a person's eyes."""
+"""`python -m producer world stream`: the generated world into Kafka."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from producer.command import (
 from producer.replay import Summary
 from producer.settings import ProducerSettings
 from producer.streamed_world import GeneratedWorld
-from producer.world.commands import describe
 from producer.world.days import BEGIN_MS, DAYS_MAX
 from producer.world.drift import Drift
 from producer.world.label_delays import BENCHMARK, REALISTIC
@@ -41,8 +40,6 @@ from producer.world_run import WorldRun, run_world
 TRANSACTIONS_PER_CARD_DAY = 2.0
 
 world_app = typer.Typer(no_args_is_help=True, help="The generated world: people, habits, fraud, late labels.")
-
-world_app.command()(describe)
 
 WorldSeed = Annotated[int, typer.Option(min=0, help="another seed is another world")]
 CardsOption = Annotated[int, typer.Option(min=1, help="how many cards the world has")]

@@ -223,4 +223,4 @@ def _amounts(population: Population, bought: _Purchases, random: np.random.Gener
     minor[price_point] = minor[price_point] // 100 * 100 + 99
     cash = bought.category == CASH
     minor[cash] = np.maximum(1, (minor[cash] + 500) // 1000) * 1000
-    return np.maximum(minor, 50)
+    return np.maximum(minor, 1)

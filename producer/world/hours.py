@@ -4,7 +4,7 @@ Rule 1. Hours are on the clock of the place where the person is.
 Rule 2. A factor multiplies the mean number of trips; a weekday's also says what they are for.
 
 The shapes follow what card statistics show: a midday and an early evening peak, a trough at 3 to 5, a strong Friday and
-Saturday, closed shops on Sundays (Germany), a rise after payday (A. Gelman, S. Kariv, M. Shapiro, D. Silverman, S. Tadelis,
+Saturday, closed shops on Sundays (Germany), a rise after payday (M. Gelman, S. Kariv, M. Shapiro, D. Silverman, S. Tadelis,
 "Harnessing naturally occurring data to measure the response of spending to income", Science 345, 2014), a strong December.
 The numbers are round and chosen here.
 """

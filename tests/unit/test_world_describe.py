@@ -116,9 +116,14 @@ def test_describe_gives_one_json_object_and_a_picture(tmp_path: Path):
 
 
 def test_a_world_without_any_transaction_is_described_too(tmp_path: Path):
-    code, out, _ = describe("--cards", "1", "--days", "1", "--seed", "1", "--png", str(tmp_path / "empty.png"))
+    world = ("--cards", "1", "--days", "1", "--seed", "1")
+    code, out, _ = describe(*world)
     assert code == 0
     assert "0 transactions" in out
+    code, _, err = describe(*world, "--png", str(tmp_path / "empty.png"))
+    assert code == 2
+    assert "nothing to draw" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -131,6 +136,8 @@ def test_a_world_without_any_transaction_is_described_too(tmp_path: Path):
         (("--seed", "-1"), "--seed is -1, it must be 0 .. 2147483647"),
         (("--png", "world.jpg"), "--png world.jpg: a name that ends in .png"),
         (("--png", "nowhere/world.png"), "in a folder that exists"),
+        (("--drift", "sales_factor=99"), "sales_factor is 99.0, it must be 1 .. 10"),
+        (("--drift", "nonsense=1"), "there is no nonsense; there are: fraud_moves_day"),
     ],
 )
 def test_an_impossible_option_is_refused_with_its_name_and_range(options: tuple[str, ...], said: str):

@@ -23,7 +23,7 @@ from producer.world.rows import NO_DEVICE, NO_PLACE, TYPES, Rows, concatenate, f
 from producer.world.summary import Summary
 
 DAYS = 84
-DIGEST = "to be set"
+DIGEST = "6bd56130eb6643f938f9d320f854e61a1752743e3496064fb3c537afe2ba0a9f"
 
 
 @dataclass(frozen=True)
