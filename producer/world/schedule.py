@@ -8,7 +8,7 @@ Rule 3. Nobody defrauds a card that is not open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import ceil
 
 import numpy as np
@@ -23,14 +23,13 @@ from producer.world.rows import Rows, concatenate
 from producer.world.scenarios import SCENARIOS, Episode, Scenario
 
 
-def world_day(population: Population, day: int, drift: Drift = CALM) -> Rows:
+def world_day(population: Population, day: int, drift: Drift = CALM, without: Collection[str] = ()) -> Rows:
     """All transactions of a day in order of time, numbered. Raises ValueError for a day outside the world."""
     honest = honest_changes(population, honest_day(population, check_day(day)), day, drift).numbered()
-    for scenario in SCENARIOS.values():
+    scenarios = [scenario for name, scenario in SCENARIOS.items() if name not in without]
+    for scenario in scenarios:
         honest = scenario.converted(population, honest, day)
-    fraud = concatenate(
-        [rows for scenario in SCENARIOS.values() for rows in background(population, scenario, day, drift)]
-    )
+    fraud = concatenate([rows for scenario in scenarios for rows in background(population, scenario, day, drift)])
     rows = all_changes(population, concatenate([honest, fraud_changes(fraud, day, drift)]), day, drift)
     return rows.take(np.argsort(rows.occurred_at_ms, kind="stable")).numbered()
 
