@@ -35,7 +35,10 @@ PLAN: Final = (*_TRANSACTION, "clock_ms", "is_copy", "scenario", "source", "labe
 
 
 class StreamedWorld(Protocol):
-    """What the plan needs of a world; `settings` tells worlds of one seed and size apart. Frames have the columns of a transaction, is_fraud and scenario, by event time."""
+    """What the plan needs of a world.
+
+    settings: tells worlds of one seed and size apart. Frames have a transaction's columns, is_fraud and scenario, by event time.
+    """
 
     seed: int
     begin_ms: int
