@@ -147,7 +147,7 @@ class Ranking:
 
     def _cumulated(self, by_row: Array) -> Array:
         """From nothing flagged to all: sums at or above each distinct score, [distinct + 1]."""
-        return np.r_[0.0, np.cumsum(by_row)[self._ends]]
+        return np.concatenate([np.zeros(1), np.cumsum(by_row)[self._ends]])
 
     def _card_precision(self, card_weight: Array) -> float:
         found = np.zeros(self.rows.cards, np.bool_)

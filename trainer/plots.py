@@ -44,11 +44,12 @@ def pictures(
 
 
 def _drawn(draw: Callable[[Axes], None]) -> bytes:
-    figure = Figure(figsize=(6.4, 4.4), dpi=80, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4), dpi=80)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes)
+    figure.subplots_adjust(left=0.42 if axes.get_yscale() == "linear" and axes.patches else 0.13, bottom=0.12, top=0.92)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
