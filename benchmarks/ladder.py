@@ -132,17 +132,18 @@ def _shown(found: Any, name: str, measure: str) -> str:
 
 
 def main() -> None:
-    """Measure two weeks and print."""
+    """Measure the last weeks and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cards", type=int, default=5000)
     parser.add_argument("--days", type=int, default=75)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--alerts-per-day", type=int, default=30)
+    parser.add_argument("--weeks", type=int, default=2, help="weeks at the end to measure")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {cpu_count()} CPUs, Python {sys.version.split()[0]}, features {FEATURE_HASH}, {FIT}")
     vectors, labels = world_rows(arguments.seed, arguments.cards, arguments.days)
     begin_ms = int(vectors["occurred_at_ms"].min()) // DAY_MS * DAY_MS  # type: ignore[arg-type]
-    for weeks_before_end in (2, 1):
+    for weeks_before_end in range(arguments.weeks, 0, -1):
         as_of_ms = begin_ms + (arguments.days - 7 * weeks_before_end) * DAY_MS
         print(json.dumps(run(vectors, labels, as_of_ms, arguments.alerts_per_day), indent=1), flush=True)
 

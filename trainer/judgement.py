@@ -140,8 +140,9 @@ def earned(ladder: Measured, below: Sequence[str] = RUNGS[:2]) -> list[str]:
     lines = []
     for name in below:
         more = ladder.difference(SERVED, name, "ap")
-        word = "earn their place above" if more.low > 0 else "do NOT beat by more than noise:"
-        lines.append(f"The trees {word} {name}: AP {more.value:+.3f} ({more.low:+.3f} .. {more.high:+.3f}).")
+        numbers = f"AP {more.value:+.3f} ({more.low:+.3f} .. {more.high:+.3f})"
+        won = f"The trees earn their place above {name}: {numbers}."
+        lines.append(won if more.low > 0 else f"The trees do NOT beat {name} by more than noise: {numbers}.")
     return lines
 
 

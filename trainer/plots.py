@@ -96,7 +96,13 @@ def _cost(axes: Axes, rows: JudgedRows, scores: Mapping[str, Floats], served: st
         width = 2.0 if name == served else 1.2
         axes.plot(at / rows.days, total[at] * per_day, color=colour, label=name, linewidth=width)
     axes.axvline(rows.alerts_per_day_max, color="#cccccc", linestyle=":")
-    axes.set(xscale="symlog", xlabel="transactions looked at a day, highest scores first", ylabel="cost a day, EUR")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set(
+        xlim=(0, None),
+        ylim=(0, None),
+        xlabel="transactions looked at a day, highest scores first",
+        ylabel="cost a day, EUR",
+    )
     axes.set_title("Lower is better; dotted: the alert budget")
     axes.legend(frameon=False)
 
