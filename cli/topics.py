@@ -103,7 +103,11 @@ def _line(row: dict[str, Any]) -> str:
     if "is_fraud" in row:
         words += [f"terminal {row['terminal_id']}", "fraud" if row["is_fraud"] else "genuine"]
     if "decision" in row:
-        words += [f"score {row['score']:.4f}", row["decision"], f"model {row['model_version']}"]
+        words += [
+            f"score {row['score']:.4f}",
+            row["decision"] + " (explored)" * row["explored"],
+            f"model {row['model_version']}",
+        ]
     if "vector" in row:
         words += [f"{name}={value:g}" for name, value in row["vector"].items() if value]
     return " ".join(words)

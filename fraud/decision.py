@@ -2,7 +2,9 @@
 
 Rule 1. Of the three the cheapest in expectation is taken (Bayes minimum risk); a tie goes to the milder one.
 Rule 2. No alert below the review threshold, whatever the costs say: the threshold is the alert budget.
-Rule 3. Costs are integers in minor units, amounts too; only their product with a probability is a float.
+Rule 3. A small share of what would be declined is let through, and marked: a declined transaction never shows whether it
+        was fraud, so without this share nobody could learn from, or measure, what is declined.
+Rule 4. Costs are integers in minor units, amounts too; only their product with a probability is a float.
 
 With p the probability of fraud and a the amount, the expected cost of
 
@@ -16,6 +18,8 @@ Bahnsen, Stojanovic, Aouada, Ottersten, "Cost sensitive credit card fraud detect
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,3 +75,15 @@ def decide(
     cheapest: npt.NDArray[np.uint8] = expected_costs(score, amount_minor, costs).argmin(axis=1).astype(np.uint8)
     cheapest[~(score >= np.float32(review_threshold))] = APPROVE
     return cheapest
+
+
+def explored(decision: npt.NDArray[np.uint8], transaction_ids: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
+    """Which of the declined are let through, bool [rows]; share: in [0, 1].
+
+    Chosen by a hash of the transaction's id, so that a second judgement after a crash chooses the same.
+    """
+    chosen = np.zeros(len(decision), np.bool_)
+    for row in np.flatnonzero(decision == DECLINE).tolist():
+        digest = hashlib.blake2b(transaction_ids[row].encode(), digest_size=8, person=b"exploration").digest()
+        chosen[row] = int.from_bytes(digest, "little") < share * 2**64
+    return chosen

@@ -57,8 +57,9 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "is_fraud": "|u1",
     },
     VECTORS: {**_TRANSACTION, "vector": "<f4"},
-    # score: of the deciding model or rules, in [0, 1]; rules_score: of the rules; decision: index into fraud.decision.DECISIONS
-    SCORES: {**_TRANSACTION, "score": "<f4", "rules_score": "<f4", "decision": "|u1"},
+    # score: of the deciding model or rules, in [0, 1]; rules_score: of the rules; decision: index into fraud.decision.DECISIONS;
+    # explored: 1 for what would have been declined and was let through
+    SCORES: {**_TRANSACTION, "score": "<f4", "rules_score": "<f4", "decision": "|u1", "explored": "|u1"},
 }
 _ORIGIN_TOPIC: Final = {CARD_VECTORS: "transactions", LABELS: "labels", VECTORS: "transactions", SCORES: "transactions"}
 

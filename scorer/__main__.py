@@ -57,7 +57,12 @@ def _consumer(settings: ScorerSettings) -> KafkaConsumer:
 def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
     consumer = _consumer(settings)
     writer = ScoreWriter(settings.kafka_bootstrap, settings.partitions, settings.kafka_away_seconds_max)
-    limits = Limits(settings.kafka_away_seconds_max, settings.dead_letter_share_max, settings.dead_letter_records_min)
+    limits = Limits(
+        settings.kafka_away_seconds_max,
+        settings.dead_letter_share_max,
+        settings.dead_letter_records_min,
+        settings.exploration_share,
+    )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
     return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fraud import rules
 from fraud.alert import Alert, alert_id_of, feature_reasons
-from fraud.decision import APPROVE, COSTS, DECISIONS, Costs, decide
+from fraud.decision import APPROVE, COSTS, DECISIONS, Costs, decide, explored
 from fraud.model import Floats
 from fraud.packed import Array, Batch, Column
 from fraud.transaction import LEDGER_CURRENCY
@@ -27,6 +27,7 @@ class Verdicts:
     """What was decided for the rows of a batch, row by row.
 
     score: of the model or rules named by `version`, float32. fired: bool [rows, rules]. decision: index into DECISIONS.
+    explored: would have been declined, and is let through (decision approve, no alert).
     """
 
     version: str
@@ -35,6 +36,7 @@ class Verdicts:
     rules_score: Floats
     fired: npt.NDArray[np.bool_]
     decision: npt.NDArray[np.uint8]
+    explored: npt.NDArray[np.bool_]
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:
@@ -50,20 +52,24 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
     return Batch(batches[0].kind, sum(batch.rows for batch in batches), columns, batches[-1].meta)
 
 
-def judge(batch: Batch, model: Model | None, costs: Costs = COSTS) -> Verdicts:
-    """Score and decide every row of a batch of vectors."""
+def judge(batch: Batch, model: Model | None, exploration_share: float, costs: Costs = COSTS) -> Verdicts:
+    """Score and decide every row of a batch of vectors; exploration_share of the declined are let through."""
     vectors: Array = batch.array("vector")
     fired = rules.fired(vectors)
     rules_score = rules.score(fired)
     score = rules_score if model is None else model.score(vectors)
     threshold = rules.REVIEW_THRESHOLD if model is None else model.review_threshold
+    decision = decide(score, batch.array("amount_minor"), threshold, costs)
+    let_through = explored(decision, batch.text("transaction_id"), exploration_share)
+    decision[let_through] = APPROVE
     return Verdicts(
         version=rules.VERSION if model is None else model.version,
         review_threshold=threshold,
         score=score,
         rules_score=rules_score,
         fired=fired,
-        decision=decide(score, batch.array("amount_minor"), threshold, costs),
+        decision=decision,
+        explored=let_through,
     )
 
 

@@ -95,6 +95,7 @@ class Lane:
             columns["score"] = verdicts.score[index]
             columns["rules_score"] = verdicts.rules_score[index]
             columns["decision"] = verdicts.decision[index]
+            columns["explored"] = verdicts.explored[index]
             yield self.partition, (None, pack(SCORES, columns, meta), [])
 
 

@@ -60,11 +60,12 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long Kafka may be away, and how much of the stream may be refused."""
+    """How long Kafka may be away, how much of the stream may be refused, and what share of the declined is let through."""
 
     kafka_away_seconds_max: float
     dead_letter_share_max: float
     dead_letter_records_min: int
+    exploration_share: float
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
@@ -183,7 +184,7 @@ class ScoringLoop:
             return
         batch = concatenated(batches)
         model = self._slot.model
-        verdicts = judge(batch, model)
+        verdicts = judge(batch, model, self._limits.exploration_share)
         scored_at_ms = self._now_ms()
         alerts = alerts_of(batch, verdicts, model, scored_at_ms)
         self._writer.alerts(alerts)

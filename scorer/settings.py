@@ -25,4 +25,7 @@ class ScorerSettings(StackSettings):
         0.5, gt=0, le=1, description="largest share of dead letters before the scorer stops"
     )
     dead_letter_records_min: int = Field(1000, ge=1, description="records that must be seen before the share is judged")
+    exploration_share: float = Field(
+        0.01, ge=0, le=1, description="share of the declined transactions that is let through, to learn from them"
+    )
     kafka_away_seconds_max: float = Field(60.0, gt=0, description="seconds without Kafka before the scorer ends")

@@ -12,7 +12,7 @@ import pytest
 from fraud.alert import Alert, alert_id_of, feature_reasons, parse_alert
 from fraud.control import Retrain, SetClock, StartScenario, StopScenario, parse_control_request
 from fraud.dead_letters import BadMessageError, Reason
-from fraud.decision import COSTS, DECISIONS, Costs, decide
+from fraud.decision import APPROVE, COSTS, DECISIONS, DECLINE, REVIEW, Costs, decide, explored
 from fraud.flood import DeadLetterFloodError, FloodGuard
 
 
@@ -47,6 +47,16 @@ def test_below_the_review_threshold_nothing_alerts_however_large_the_amount() ->
 def test_an_alert_of_any_amount_is_worth_a_review_from_a_fifth_and_a_refusal_from_seventeen_twentieths() -> None:
     scores = np.array([0.19, 0.21, 0.84, 0.86], np.float32)
     assert decide(scores, np.zeros(4, np.int64), 0.0).tolist() == [0, 1, 1, 2]
+
+
+def test_a_stated_share_of_the_declined_is_let_through_and_always_the_same_ones() -> None:
+    ids = [f"t{i}" for i in range(20_000)]
+    decision = np.tile(np.array([APPROVE, REVIEW, DECLINE, DECLINE], np.uint8), 5_000)
+    let_through = explored(decision, ids, 0.01)
+    assert not let_through[decision != DECLINE].any()
+    assert 60 <= let_through.sum() <= 140, "10,000 declined, 1 %: 100 expected, 10 the standard deviation"
+    assert np.array_equal(let_through[::-1], explored(decision[::-1], ids[::-1], 0.01))
+    assert explored(decision, ids, 1.0).sum() == 10_000 and not explored(decision, ids, 0.0).any()
 
 
 def test_a_score_that_is_no_number_is_approved() -> None:

@@ -23,6 +23,7 @@ def scores(offsets: list[int], partition: int = 0) -> bytes:
         "score": np.zeros(count, np.float32),
         "rules_score": np.zeros(count, np.float32),
         "decision": np.zeros(count, np.uint8),
+        "explored": np.zeros(count, np.uint8),
     }
     return packed.pack(packed.SCORES, columns, {})
 

@@ -32,7 +32,7 @@ from tests.scoring.packed_vectors import packed_rows
 
 FEATURES = "features"
 DAY_MS = 86_400_000
-LIMITS = Limits(60.0, 0.5, 1000)
+LIMITS = Limits(60.0, 0.5, 1000, 0.0)
 
 
 class SimulatedCrash(Exception):
@@ -212,7 +212,7 @@ def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason_and_its
 
 def test_a_flood_of_bad_records_stops_the_scorer_before_it_eats_the_stream(tmp_path: Path) -> None:
     log = Log()
-    loop = loop_on(log, tmp_path, Limits(60.0, 0.5, 100))
+    loop = loop_on(log, tmp_path, Limits(60.0, 0.5, 100, 0.0))
     loop.take(polled(*[b"bad"] * 40, *[packed_rows([i]) for i in range(40)]))
     with pytest.raises(DeadLetterFloodError, match="features"):
         loop.take(polled(*[b"bad"] * 40))
@@ -228,8 +228,8 @@ def test_vectors_of_other_features_stop_the_scorer_and_both_hashes_are_named(tmp
 
 def test_one_call_over_many_records_scores_as_one_call_per_record() -> None:
     batches = [unpack(packed_rows(range(first, first + 10)), (VECTORS,)) for first in (0, 10, 20)]
-    together = judge(concatenated(batches), None)
-    alone = [judge(batch, None) for batch in batches]
+    together = judge(concatenated(batches), None, 0.0)
+    alone = [judge(batch, None, 0.0) for batch in batches]
     assert together.score.tobytes() == b"".join(v.score.tobytes() for v in alone)
     whole = alerts_of(concatenated(batches), together, None, 1)
     assert whole == [a for batch, v in zip(batches, alone, strict=True) for a in alerts_of(batch, v, None, 1)]

@@ -21,13 +21,14 @@ from fraud import fold, packed, rules, topics
 from fraud.alert import parse_alert
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError
-from fraud.decision import DECISIONS, decide
+from fraud.decision import APPROVE, DECISIONS, decide, explored
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.fold import CardFold, TerminalFold
 from fraud.labels import Label, parse_label
 from fraud.transaction import Transaction, id_hash, parse_transaction
 from fraud.windows import DAY_MS, HOUR_MS
 from tests.integration.faults.logs import LogRecord, Origin, Row, first_copies, read_logs, rows_of
+from tests.integration.faults.stack import EXPLORATION_SHARE
 
 READ_TOPICS: Final = [topic.name for topic in topics.ALL if topic is not topics.CONTROL]
 READ_AGAIN_MS: Final = (0, HOUR_MS, DAY_MS, 8 * DAY_MS)
@@ -304,10 +305,17 @@ def _judged(rows: Mapping[Origin, Row]) -> dict[Origin, Row]:
     vectors = np.stack([np.frombuffer(row["vector"], "<f4") for row in rows.values()])
     score = rules.score(rules.fired(vectors))
     decision = decide(score, np.array([row["amount_minor"] for row in rows.values()]), rules.REVIEW_THRESHOLD)
+    let_through = explored(decision, [row["transaction_id"] for row in rows.values()], EXPLORATION_SHARE)
+    decision[let_through] = APPROVE
     judged: dict[Origin, Row] = {}
     for i, (origin, row) in enumerate(rows.items()):
         kept = {name: value for name, value in row.items() if name != "vector"}
-        judged[origin] = kept | {"score": score[i].item(), "rules_score": score[i].item(), "decision": int(decision[i])}
+        judged[origin] = kept | {
+            "score": score[i].item(),
+            "rules_score": score[i].item(),
+            "decision": int(decision[i]),
+            "explored": int(let_through[i]),
+        }
     return judged
 
 

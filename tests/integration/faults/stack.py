@@ -28,6 +28,7 @@ from tests.integration.faults.seeded_log import Sent
 DRAIN_SECONDS_MAX: Final = 60.0
 TOPICS_SECONDS_MAX: Final = 20.0
 WORKER: Final = ["-m", "tests.integration.faults.faulty_worker"]
+EXPLORATION_SHARE: Final = 0.5
 SOURCE: Final[dict[Stage, str]] = {"card": "transactions", "labels": "labels", "terminal": "terminal-log"}
 
 
@@ -82,8 +83,8 @@ class Stack:
         return self._service(f"worker-{name}", WORKER, {"FRAUD_WORKER_ID": name, **settings})
 
     def scorer(self) -> Service:
-        """The scorer, not started."""
-        return self._service("scorer", ["-m", "scorer"], {})
+        """The scorer, not started; it lets half of the declined through, so that a log has some of them."""
+        return self._service("scorer", ["-m", "scorer"], {"FRAUD_EXPLORATION_SHARE": str(EXPLORATION_SHARE)})
 
     def archiver(self) -> Service:
         """The archiver, not started; it writes a file every half second."""
