@@ -29,7 +29,7 @@ class AccountTakeover(Scenario):
         "card_new_country",
         "card_count_1h",
         "card_sum_amount_minor_1h",
-        "card_distance_since_last",
+        "card_distance_km_since_last",
     )
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100), "hours": (0.1, 48)}
     days = 1.0

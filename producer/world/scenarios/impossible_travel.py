@@ -23,7 +23,12 @@ class ImpossibleTravel(Scenario):
     name = "impossible-travel"
     time_scale = "hours"
     signal = "payments in shops farther apart than anybody travels in the time between"
-    caught_by = ("card_speed_since_last", "card_distance_since_last", "card_new_country", "card_distinct_countries")
+    caught_by = (
+        "card_speed_kmh_since_last",
+        "card_distance_km_since_last",
+        "card_new_country",
+        "card_distinct_countries",
+    )
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100)}
     days = 0.5
     cards_mean = 1.0
