@@ -12,7 +12,6 @@ from producer.world.rows import Rows, concatenate
 from producer.world.scenarios import purchases as buy
 from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 
-
 SMALL_MINOR_MIN: Final = 50  # nobody sells for less: an amount below it would give the tests away
 
 
