@@ -46,5 +46,5 @@ class AccountTakeover(Scenario):
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)
-        city = buy.home_city(episode) if episode.random.random() < 0.5 else buy.any_city(episode)
-        return buy.online(episode, self.number, at_ms, cards, category, amount, buy.strange_device(episode), city)
+        device, city = buy.strange_device(episode), buy.any_city(episode)
+        return buy.online(episode, self.number, at_ms, cards, category, amount, device, city)
