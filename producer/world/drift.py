@@ -15,7 +15,7 @@ import numpy as np
 from fraud.windows import DAY_MS, HOUR_MS
 from producer.world.days import DAYS_MAX, begin_of
 from producer.world.draws import Stream, generator
-from producer.world.geography import COUNTRIES
+from producer.world.geography import COUNTRIES, ONLINE
 from producer.world.population import Population
 from producer.world.rows import GENUINE, NO_DEVICE, NO_PLACE, Bools, Int64s, Rows, concatenate
 
@@ -81,7 +81,7 @@ def honest_changes(population: Population, honest: Rows, day: int, drift: Drift)
     """A day's honest rows with the benign shifts: a sales day, a country that opens."""
     random = generator(population.seed, Stream.DRIFT, day)
     if drift.sales_day == day:
-        honest = _sale(honest, day, drift, random)
+        honest = _sale(population, honest, day, drift, random)
     if has_begun(drift.country_opens_day, day):
         honest = _opened(population, honest, drift, random)
     return honest
@@ -96,11 +96,16 @@ def fraud_changes(fraud: Rows, day: int, drift: Drift) -> Rows:
     return replace(fraud, amount_minor=np.where(over, np.maximum(under, 1), fraud.amount_minor))
 
 
-def all_changes(population: Population, rows: Rows, day: int, drift: Drift) -> Rows:
-    """What happens to honest and fraudulent rows alike: prices rise, sensors fall silent."""
-    if has_begun(drift.inflation_day, day) and drift.inflation_day is not None:
-        factor = (1 + drift.inflation_a_month) ** ((day - drift.inflation_day + 1) / 30)
-        rows = replace(rows, amount_minor=np.rint(rows.amount_minor * factor).astype(np.int64))
+def inflated(rows: Rows, day: int, drift: Drift) -> Rows:
+    """A day's rows, honest or not, at the prices of the day."""
+    if drift.inflation_day is None or not has_begun(drift.inflation_day, day):
+        return rows
+    factor = (1 + drift.inflation_a_month) ** ((day - drift.inflation_day + 1) / 30)
+    return replace(rows, amount_minor=np.rint(rows.amount_minor * factor).astype(np.int64))
+
+
+def silenced(population: Population, rows: Rows, day: int, drift: Drift) -> Rows:
+    """A day's rows, honest or not, as the sensors that are left see them."""
     random = generator(population.seed, Stream.DRIFT, day, 1)
     silent = random.random(len(rows)) < drift.silent_share
     if has_begun(drift.silent_device_day, day):
@@ -129,18 +134,21 @@ def copies_at(seed: int, first_ms: Int64s, day: int) -> Int64s:
     return first_ms + 1 + random.integers(0, HOUR_MS, len(first_ms))
 
 
-def _sale(honest: Rows, day: int, drift: Drift, random: np.random.Generator) -> Rows:
+def _sale(population: Population, honest: Rows, day: int, drift: Drift, random: np.random.Generator) -> Rows:
     online = np.flatnonzero(honest.online & (honest.scenario == GENUINE))
     more = honest.take(random.choice(online, round((drift.sales_factor - 1) * len(online))))
     shifted = more.occurred_at_ms + random.integers(-3 * HOUR_MS, 3 * HOUR_MS, len(more))
     inside = (shifted - begin_of(day)) % DAY_MS + begin_of(day)
-    rows = concatenate([honest, replace(more, occurred_at_ms=inside)])
+    more = replace(more, occurred_at_ms=inside)
+    rows = concatenate([honest, more.take(population.is_open(more.card, inside))])
     cheaper = np.where(rows.online, np.maximum(1, rows.amount_minor * 8 // 10), rows.amount_minor)
     return replace(rows, amount_minor=cheaper)
 
 
 def _opened(population: Population, honest: Rows, drift: Drift, random: np.random.Generator) -> Rows:
-    there = np.flatnonzero(population.merchant_country[population.terminal_merchant] == _NUMBER[drift.new_country])
+    of_country = np.flatnonzero(population.merchant_country[population.terminal_merchant] == _NUMBER[drift.new_country])
+    is_online = population.merchants.place[population.terminal_merchant[of_country]] == ONLINE
+    there = of_country[is_online] if is_online.any() else of_country  # a small world has no online merchant everywhere
     moves = honest.online & (random.random(len(honest)) < drift.country_share)
     if not len(there):
         return honest

@@ -16,7 +16,7 @@ import numpy as np
 from fraud.windows import DAY_MS
 from producer.world.days import begin_of, check_day
 from producer.world.draws import Stream, generator
-from producer.world.drift import CALM, Drift, all_changes, fraud_changes, has_begun, honest_changes
+from producer.world.drift import CALM, Drift, fraud_changes, has_begun, honest_changes, inflated, silenced
 from producer.world.habits import honest_day
 from producer.world.population import Population
 from producer.world.rows import Rows, concatenate
@@ -30,7 +30,8 @@ def world_day(population: Population, day: int, drift: Drift = CALM, without: Co
     for scenario in scenarios:
         honest = scenario.converted(population, honest, day)
     fraud = concatenate([rows for scenario in scenarios for rows in background(population, scenario, day, drift)])
-    rows = all_changes(population, concatenate([honest, fraud_changes(fraud, day, drift)]), day, drift)
+    fraud = fraud_changes(inflated(fraud, day, drift), day, drift)  # a threshold does not rise with prices
+    rows = silenced(population, concatenate([inflated(honest, day, drift), fraud]), day, drift)
     return rows.take(np.argsort(rows.occurred_at_ms, kind="stable")).numbered()
 
 

@@ -38,5 +38,4 @@ class BustOut(Scenario):
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)
-        device = episode.population.device_at(cards, np.zeros(count, np.int64), np.ones(count))
-        return buy.online_at_home(episode, self.number, at_ms, cards, category, amount, device)
+        return buy.online_at_home(episode, self.number, at_ms, cards, category, amount)

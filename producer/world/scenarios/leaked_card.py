@@ -23,7 +23,12 @@ class LeakedCard(Scenario):
     name = "leaked-card"
     time_scale = "two weeks"
     signal = "amounts some times the card's usual ones, at an ordinary pace"
-    caught_by = ("card_amount_over_mean", "card_amount_deviations", "card_amount_over_median", "card_max_amount_minor")
+    caught_by = (
+        "card_amount_over_mean",
+        "card_amount_deviations",
+        "card_amount_over_recent_median",
+        "card_max_amount_minor",
+    )
     ranges: ClassVar[Ranges] = {"purchases_per_day": (0.01, 1_000), "amount_factor": (0.1, 100)}
     days = 14.0
     cards_mean = 1.0
