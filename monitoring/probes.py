@@ -58,22 +58,29 @@ class LagProbe:
     def look(self) -> None:
         """Look once. Raises KafkaError and RedisError."""
         samples: dict[tuple[str, ...], float | None] = {}
+        stages = self._places()
         with closing(self._consumer()) as consumer:
-            for stage, places in self._places().items():
+            # All at once: kafka-python loses the offsets of topics that are not assigned when others are.
+            consumer.assign({tp for places in stages.values() for tp in places})
+            for stage, places in stages.items():
                 for tp, age_s in self.ages(consumer, places).items():
                     samples[stage, tp.topic, str(tp.partition)] = age_s
         self._series.show(samples)
 
     def ages(self, consumer: Any, places: Places) -> dict[TopicPartition, float | None]:
-        """Seconds since the record at each place was appended; 0 where the log ends there, None when it did not answer."""
+        """Seconds since the record at each place was appended; 0 where the log ends there, None when it did not answer.
+
+        consumer: has at least these places assigned.
+        """
         begins, ends = consumer.beginning_offsets(list(places)), consumer.end_offsets(list(places))
         behind = {tp: max(at, begins[tp]) for tp, at in places.items() if max(at, begins[tp]) < ends[tp]}
         ages: dict[TopicPartition, float | None] = {tp: None if tp in behind else 0.0 for tp in places}
         if not behind:
             return ages
-        consumer.assign(list(behind))
+        consumer.pause(*consumer.assignment())
         for tp, at in behind.items():
             consumer.seek(tp, at)
+        consumer.resume(*behind)
         deadline, left = time.monotonic() + _PEEK_S_MAX, set(behind)
         while left and time.monotonic() < deadline:
             for tp, records in consumer.poll(timeout_ms=200).items():

@@ -9,7 +9,6 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
 import structlog
 
 from adapters.model_store import ModelStore
@@ -39,6 +38,8 @@ class Served:
 
     def reference(self) -> Reference:
         """Bins and counts of its sample. Raises OSError when the file cannot be read."""
+        import polars as pl  # 60 MB that the evaluator never needs
+
         sample = pl.read_parquet(io.BytesIO((self.folder / REFERENCE_FILE).read_bytes()))
         columns = {name: sample[name].to_numpy() for name in (*NAMES, SCORE)}
         return Reference.of(self.version, self.manifest.thresholds[REVIEW], columns)
