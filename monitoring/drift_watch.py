@@ -93,8 +93,8 @@ class DriftWatch:
             return
         self._reference = served.reference()
         if self._store.version != served.version:
-            now_ms = self._store.now_ms() or 0
-            self._store.begin(served.version, max(served.learned_to_ms, now_ms))
+            read_to_ms = max(self._store.clock.values(), default=0)  # what begins later is not read yet by any source
+            self._store.begin(served.version, max(served.learned_to_ms, read_to_ms))
             log.info("comparing with", version=served.version, from_ms=self._store.counted_from_ms)
 
     def commit(self) -> None:
