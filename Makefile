@@ -55,6 +55,7 @@ docs: setup ## write the generated pages of docs/
 bench: setup ## the benchmarks behind the numbers in docs/measured.md
 	@$(RUN)/python -m benchmarks.fold
 	@$(RUN)/python -m benchmarks.simulator
+	@$(RUN)/python -m benchmarks.world
 
 clean: ## remove what setup made (the stack's data is in .fraudstream/: delete that to begin from nothing)
 	@rm -rf $(VENV) $(VENV)-uv .mypy_cache .ruff_cache .pytest_cache

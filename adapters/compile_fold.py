@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from fraud.fold import LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.columns import LABEL, TRANSACTION, CardColumns, TerminalColumns
+from fraud.fold import CardFold, TerminalFold
 
 
 def compile_fold() -> None:
     """Run one transaction and its label through both folds, and each entity's log through the replay of a restart."""
-    hashes, times = np.array([1], np.uint64), np.array([0], np.int64)
-    amounts, genuine = np.array([100], np.int64), np.array([0], np.uint8)
-    card = CardFold()
-    card.apply(["card"], hashes, times, amounts)
+    card, told = CardFold(), CardColumns.bare([1], [0], [100])
+    card.apply(["card"], told)
+    card.read("card", told)
     terminal = TerminalFold()
     for kind in (TRANSACTION, LABEL):
-        terminal.apply(np.array([kind], np.uint8), ["terminal"], hashes, times, amounts, genuine)
+        kinds, genuine = np.array([kind], np.uint8), np.array([0], np.uint8)
+        columns = (told.transaction_hash, told.occurred_at_ms, told.amount_minor, told.transaction_hash)
+        terminal.apply(["terminal"], TerminalColumns(kinds, *columns, genuine))
+    terminal.read("terminal", 0)
     for fold in (card, terminal):
         for entity, _, log in fold.take_changes():
             type(fold)().load(entity, log)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -21,6 +21,10 @@ PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
     "features": ("trainer", "features", "Compute features over a file, without Kafka."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
+    "world": ("producer", "world", "Stream the generated world, or describe it."),
+    "clock": ("producer", "clock", "The simulated clock: show it, change its pace, pause it."),
+    "scenario": ("producer", "scenario", "Fraud on purpose: list, start, stop, watch scenarios in the running world."),
+    "caught": ("monitoring", "caught", "How much of each fraud scenario was alerted, and how soon."),
     "handbook": ("producer", "handbook", "Stream the Handbook world, from where it stopped."),
     "verify-handbook": ("producer", "verify-handbook", "Compare the generated Handbook world with the published one."),
     "parity": ("monitoring", "parity", "Compute the served vectors again and compare them bit for bit."),
@@ -34,7 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A streaming fraud-detection stack that one person can start, watch, break and measure.",
 )
-alerts_app = typer.Typer(no_args_is_help=True, help="Watch the alerts as they come, with their labels.")
+alerts_app = typer.Typer(
+    no_args_is_help=True, help="Watch the alerts as they come, with their labels; confirm or dismiss one."
+)
 models_app = typer.Typer(no_args_is_help=True, help="List the versions of the model registry.")
 topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
 dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
@@ -77,13 +83,18 @@ def demo(
     history_days: Annotated[
         int, typer.Option(min=0, max=183, help="simulated days to stream and learn from first")
     ] = 60,
-    speed: Annotated[float, typer.Option(min=1, help="event time per real time: 1440 is a day per minute")] = 1440,
+    speed: Annotated[
+        float, typer.Option(min=1, max=1440, help="event time per real time: 1440 is a day per minute")
+    ] = 1440,
+    world: Annotated[
+        Literal["generated", "handbook"], typer.Option(help="people, habits and scenarios; or the published simulator")
+    ] = "generated",
     until_alerts: Annotated[int | None, typer.Option(min=1, help="end after that many live alerts")] = None,
 ) -> None:
     """Stream a history, train the first model, and show live alerts; Ctrl-C ends it, the next start goes on."""
     from cli.demo import demo
 
-    raise typer.Exit(demo(plain, history_days, speed, until_alerts))
+    raise typer.Exit(demo(plain, history_days, speed, until_alerts, world))
 
 
 @app.command()
@@ -113,6 +124,25 @@ def alerts_watch(
     from cli.alerts import watch
 
     raise typer.Exit(watch(plain, as_json, from_start, limit))
+
+
+AlertName = Annotated[str, typer.Argument(metavar="ALERT", help="its alert_id or its transaction_id")]
+
+
+@alerts_app.command("confirm")
+def alerts_confirm(alert: AlertName) -> None:
+    """Say that an alert was right: its transaction is fraud."""
+    from cli.disposition import dispose
+
+    raise typer.Exit(dispose(alert, "confirmed"))
+
+
+@alerts_app.command("dismiss")
+def alerts_dismiss(alert: AlertName) -> None:
+    """Say that an alert was wrong: its transaction is genuine."""
+    from cli.disposition import dispose
+
+    raise typer.Exit(dispose(alert, "dismissed"))
 
 
 @models_app.command("list")

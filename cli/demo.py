@@ -45,7 +45,11 @@ _STATUS_EVERY_S: Final = 10.0
 _POLL_S: Final = 0.25
 
 
-def demo(plain: bool, history_days: int, speed: float, until_alerts: int | None) -> int:
+# What streams a world: arguments of `python -m producer`.
+WORLDS: Final = {"generated": ("world", "stream"), "handbook": ("handbook",)}
+
+
+def demo(plain: bool, history_days: int, speed: float, until_alerts: int | None, world: str) -> int:
     """Run the demo until Ctrl-C, or `until_alerts` live alerts; return the exit code."""
     began_s = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -55,11 +59,11 @@ def demo(plain: bool, history_days: int, speed: float, until_alerts: int | None)
         with _only_demo(folder), _stack(folder) as state:
             settings = StackSettings.read()
             if history_days and ModelStore(settings.models).champion() is None:
-                _stream_history(folder, history_days, plain)
+                _stream_history(folder, WORLDS[world], history_days, plain)
                 _await_archived(state)
                 _train(settings, plain)
                 _await_scoring(state, ModelStore(settings.models).champion())
-            _live(folder, state, settings, _Wanted(plain, speed, until_alerts, began_s))
+            _live(folder, state, settings, _Wanted(plain, speed, until_alerts, began_s, WORLDS[world]))
     except KeyboardInterrupt:
         print("the demo has ended; the next one goes on where it stopped")
     return 0
@@ -68,11 +72,14 @@ def demo(plain: bool, history_days: int, speed: float, until_alerts: int | None)
 class _Wanted:
     """What the person asked for."""
 
-    def __init__(self, plain: bool, speed: float, until_alerts: int | None, began_s: float) -> None:
+    def __init__(
+        self, plain: bool, speed: float, until_alerts: int | None, began_s: float, world: tuple[str, ...]
+    ) -> None:
         self.plain = plain
         self.speed = speed
         self.until_alerts = until_alerts
         self.began_s = began_s
+        self.world = world
 
 
 @contextmanager
@@ -118,13 +125,13 @@ def _producer(folder: StackFolder, *arguments: str) -> tuple[list[str], dict[str
         "FRAUD_METRICS_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
     }
-    return [sys.executable, "-m", "producer", "handbook", *arguments], environment, port
+    return [sys.executable, "-m", "producer", *arguments], environment, port
 
 
-def _stream_history(folder: StackFolder, days: int, plain: bool) -> None:
+def _stream_history(folder: StackFolder, world: tuple[str, ...], days: int, plain: bool) -> None:
     """Stream the first days of the world at full speed; the progress bar is the producer's own."""
     print(f"streaming a history of {days} simulated days, as fast as it goes")
-    command, environment, _ = _producer(folder, "--until-day", str(days), "--speed", "max", "--wait")
+    command, environment, _ = _producer(folder, *world, "--until-day", str(days), "--speed", "max", "--wait")
     pipe = subprocess.PIPE if plain else None
     process = subprocess.Popen(
         command,
@@ -183,7 +190,7 @@ def _await_scoring(state: StackState, version: str | None) -> None:
 
 
 def _live(folder: StackFolder, state: StackState, settings: StackSettings, wanted: _Wanted) -> None:
-    command, environment, port = _producer(folder, "--speed", str(wanted.speed))
+    command, environment, port = _producer(folder, *wanted.world, "--speed", str(wanted.speed))
     log = folder.logs / "producer.log"
     rotate(log)
     service = Service("producer", tuple(command[2:]), port, ends_with=0)

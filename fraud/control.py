@@ -39,7 +39,8 @@ class SetClock(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="clo
     """Another pace of the simulated clock; what is None stays as it is.
 
     speed: event time per real time, 1 .. 1440. paused: whether event time stands still.
-    event_time_ms: event time at the moment when the log takes this, epoch milliseconds; sent by a producer that starts.
+    event_time_ms: event time at the moment when the log takes this, epoch milliseconds, and cards: how many the world has;
+    both sent by a producer that starts.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class SetClock(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="clo
     speed: float | None = None
     paused: bool | None = None
     event_time_ms: int | None = None
+    cards: int | None = None
 
     def to_json(self) -> bytes:
         """The message as it stands in the `control` topic."""

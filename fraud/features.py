@@ -2,8 +2,9 @@
 
 Rule 1. A vector is read before its own transaction is added.
 Rule 2. Windows are those of fraud/windows.py: open on the left, closed on the right, at the transaction's event time.
-Rule 3. A feature without a value (no earlier transaction, nothing to divide by) is NaN; counts and sums are 0.
-Rule 4. Changing anything here changes FEATURE_HASH, and state or models of another hash are never read.
+Rule 3. Nothing older than an entity's span, its longest window, exists for a vector: 30 days of a card, 35 of a terminal.
+Rule 4. A feature without a value (nothing earlier, nothing to divide by, no place, no device) is NaN; counts and sums are 0.
+Rule 5. Changing anything here changes FEATURE_HASH, and state or models of another hash are never read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
 
-from fraud.windows import DAY_MS, DAYS_1, DAYS_7, DAYS_28, DAYS_30, HOUR, HOURS_24, Window
+from fraud.windows import DAY_MS, DAYS_1, DAYS_7, DAYS_28, DAYS_30, HOUR, HOURS_24, MINUTES_5, Window
 
 
 class Entity(StrEnum):
@@ -67,6 +68,15 @@ class Feature:
 INF: Final = float("inf")
 NAN: Final = float("nan")
 
+SMALL_AMOUNT_MINOR: Final = 500  # below 5 EUR: what a stolen card is tried with, and coffee
+NIGHT_HOURS: Final = 6  # night is 00:00 .. 05:59 UTC
+RECENT_AMOUNTS: Final = 16  # of how many amounts the median is taken: a few weeks of a card, sorted in no time
+SPEED_MS_MIN: Final = 60_000  # places are a kilometre coarse: two seconds apart is no speed
+
+_LAST: Final = "the newest transaction not after this one, of 30 days"
+_NOT_SEEN: Final = "not seen with this card in 30 days; no value without one"
+_FRAUD: Final = "known fraud not after this one, of 35 days"
+
 # The order of the aggregates is the order in which the kernel of fraud/fold.py writes them.
 REQUEST: Final = FeatureView(
     Entity.REQUEST,
@@ -77,14 +87,25 @@ REQUEST: Final = FeatureView(
         Aggregate("weekday", "day, Monday = 0", 0, 6, NAN, "weekday of occurred_at_ms", windowed=False),
     ),
 )
+_COUNT: Final = Aggregate("count", "transactions", 0, INF, 0, "earlier transactions in the window")
+_SUM: Final = Aggregate("sum_amount_minor", "minor units", 0, INF, 0, "sum of their amounts")
+_SMALL: Final = Aggregate(
+    "small_share", "share", 0, 1, NAN, f"share of them with an amount below {SMALL_AMOUNT_MINOR} minor units"
+)
 CARD_HISTORY: Final = FeatureView(
     Entity.CARD,
-    (HOUR, HOURS_24, DAYS_7, DAYS_30),
+    (MINUTES_5, HOUR, HOURS_24, DAYS_7, DAYS_30),
     (
-        Aggregate("count", "transactions", 0, INF, 0, "earlier transactions in the window"),
-        Aggregate("sum_amount_minor", "minor units", 0, INF, 0, "sum of their amounts"),
+        _COUNT,
+        _SUM,
         Aggregate("mean_amount_minor", "minor units", 0, 1e12, NAN, "mean of their amounts"),
+        Aggregate("std_amount_minor", "minor units", 0, 1e12, NAN, "standard deviation of their amounts (population)"),
         Aggregate("max_amount_minor", "minor units", 0, 1e12, NAN, "largest of their amounts"),
+        Aggregate("distinct_terminals", "terminals", 0, INF, 0, "how many different terminals they were paid at"),
+        Aggregate("distinct_merchants", "merchants", 0, INF, 0, "how many different merchants; an absent one is none"),
+        Aggregate("distinct_devices", "devices", 0, INF, 0, "how many different devices; an absent one is none"),
+        Aggregate("distinct_countries", "countries", 0, INF, 0, "how many different countries; an absent one is none"),
+        _SMALL,
     ),
 )
 CARD_HABIT: Final = FeatureView(
@@ -101,14 +122,50 @@ CARD_HABIT: Final = FeatureView(
             "this amount's distance from the mean of the window",
         ),
         Aggregate(
-            "seconds_since_last", "s", 0, INF, NAN, "since the newest transaction not after this one", windowed=False
+            "night_share",
+            "share",
+            0,
+            1,
+            NAN,
+            f"share of the transactions in the window before {NIGHT_HOURS} o'clock UTC",
         ),
+        Aggregate(
+            "amount_over_recent_median",
+            "ratio",
+            0,
+            INF,
+            NAN,
+            f"this amount divided by the median of the newest {RECENT_AMOUNTS} amounts not after this one, of 30 days",
+            windowed=False,
+        ),
+        Aggregate("seconds_since_last", "s", 0, 2.592e6, NAN, f"since {_LAST}", windowed=False),
+        Aggregate(
+            "distance_km_since_last", "km", 0, 20_016, NAN, f"great-circle distance from {_LAST}", windowed=False
+        ),
+        Aggregate(
+            "speed_kmh_since_last",
+            "km/h",
+            0,
+            1.201e6,
+            NAN,
+            f"that distance divided by the time between, at least {SPEED_MS_MIN // 1000} s",
+            windowed=False,
+        ),
+        Aggregate("new_device", "0 or 1", 0, 1, NAN, f"1: the device was {_NOT_SEEN}", windowed=False),
+        Aggregate("new_country", "0 or 1", 0, 1, NAN, f"1: the country was {_NOT_SEEN}", windowed=False),
+        Aggregate("new_merchant", "0 or 1", 0, 1, NAN, f"1: the merchant was {_NOT_SEEN}", windowed=False),
+        Aggregate("age_days", "days", 0, 30, NAN, "since the card's first transaction in 30 days", windowed=False),
     ),
 )
 TERMINAL_HISTORY: Final = FeatureView(
     Entity.TERMINAL,
-    (HOUR, HOURS_24, DAYS_7),
-    (Aggregate("count", "transactions", 0, INF, 0, "earlier transactions in the window"),),
+    (MINUTES_5, HOUR, HOURS_24, DAYS_7),
+    (
+        _COUNT,
+        _SUM,
+        Aggregate("distinct_cards", "cards", 0, INF, 0, "how many different cards paid"),
+        _SMALL,
+    ),
 )
 TERMINAL_RISK: Final = FeatureView(
     Entity.TERMINAL,
@@ -119,13 +176,15 @@ TERMINAL_RISK: Final = FeatureView(
         ),
         Aggregate("fraud_count", "transactions", 0, INF, 0, "those of them that are known to be fraud"),
         Aggregate("fraud_share", "share", 0, 1, NAN, "fraud_count divided by matured_count"),
+        Aggregate("days_since_first_fraud", "days", 0, 35, NAN, f"since the oldest {_FRAUD}", windowed=False),
+        Aggregate("days_since_last_fraud", "days", 0, 35, NAN, f"since the newest {_FRAUD}", windowed=False),
         Aggregate(
-            "days_since_last_fraud",
-            "days",
+            "fraud_streak",
+            "transactions",
             0,
             INF,
-            NAN,
-            "since the newest known fraud not after this one",
+            0,
+            "how many of the newest matured transactions, one after the other, are known to be fraud (28 days)",
             windowed=False,
         ),
     ),
@@ -157,7 +216,7 @@ CARD_SPAN_MS: Final = _span_ms(Entity.CARD)
 TERMINAL_SPAN_MS: Final = _span_ms(Entity.TERMINAL)
 
 # Raised by hand when the kernel computes something else under an unchanged name.
-KERNEL_VERSION: Final = 1
+KERNEL_VERSION: Final = 2
 FEATURE_HASH: Final = hashlib.sha256(
     json.dumps([KERNEL_VERSION, [asdict(view) for view in VIEWS]], sort_keys=True).encode()
 ).hexdigest()[:12]

@@ -15,18 +15,19 @@ Rule 4. A label changes what is known of the transaction with its id hash and ti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from fraud import features
 from fraud import fold_kernel as kernel
+from fraud.columns import CARD_EVENT, TERMINAL_EVENT, CardColumns, Int64s, TerminalColumns
+from fraud.columns import LABEL as LABEL
+from fraud.columns import TRANSACTION as TRANSACTION
 from fraud.features import FeatureView
-from fraud.fold_state import EntityState, Hashes, Int64s
-from fraud.transaction import AMOUNT_MINOR_MAX
+from fraud.fold_state import EntityState
 
 ACCEPTED: Final = kernel.ACCEPTED
 DUPLICATE: Final = kernel.DUPLICATE
@@ -35,9 +36,6 @@ LABEL_APPLIED: Final = kernel.LABEL_APPLIED
 LABEL_UNKNOWN: Final = kernel.LABEL_UNKNOWN
 LABEL_EXPIRED: Final = kernel.LABEL_EXPIRED
 
-TRANSACTION: Final = 0
-LABEL: Final = 1
-
 Vectors = npt.NDArray[np.float32]
 Outcomes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -45,13 +43,33 @@ Mask = npt.NDArray[np.bool_]
 # What the kernel writes, in its order: per view the aggregates of each window, then those without a window.
 KERNEL_ORDER: Final[tuple[tuple[FeatureView, tuple[str, ...], tuple[str, ...]], ...]] = (
     (features.REQUEST, (), ("amount_minor", "hour", "weekday")),
-    (features.CARD_HISTORY, ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor"), ()),
-    (features.CARD_HABIT, ("amount_over_mean", "amount_deviations"), ("seconds_since_last",)),
-    (features.TERMINAL_HISTORY, ("count",), ()),
-    (features.TERMINAL_RISK, ("matured_count", "fraud_count", "fraud_share"), ("days_since_last_fraud",)),
-)
+    (
+        features.CARD_HISTORY,
+        (
+            "count", "sum_amount_minor", "mean_amount_minor", "std_amount_minor", "max_amount_minor", "distinct_terminals",
+            "distinct_merchants", "distinct_devices", "distinct_countries", "small_share",
+        ),
+        (),
+    ),
+    (
+        features.CARD_HABIT,
+        ("amount_over_mean", "amount_deviations", "night_share"),
+        (
+            "amount_over_recent_median", "seconds_since_last", "distance_km_since_last", "speed_kmh_since_last",
+            "new_device", "new_country", "new_merchant", "age_days",
+        ),
+    ),
+    (features.TERMINAL_HISTORY, ("count", "sum_amount_minor", "distinct_cards", "small_share"), ()),
+    (
+        features.TERMINAL_RISK,
+        ("matured_count", "fraud_count", "fraud_share"),
+        ("days_since_first_fraud", "days_since_last_fraud", "fraud_streak"),
+    ),
+)  # fmt: skip
+KERNEL_CONSTANTS: Final = ("SMALL_AMOUNT_MINOR", "NIGHT_HOURS", "RECENT_AMOUNTS", "SPEED_MS_MIN")
 CARD_WIDTH: Final = len(features.REQUEST_NAMES) + len(features.CARD_NAMES)
 TERMINAL_WIDTH: Final = len(features.TERMINAL_NAMES)
+COSINES: Final = kernel.cosines()
 
 
 def check_kernel_order() -> None:
@@ -66,6 +84,11 @@ def check_kernel_order() -> None:
         lengths = [window.length_ms for window in view.windows]
         if named != (windowed, single) or lengths != sorted(lengths):
             raise TypeError(f"{view.entity} view {named} is not what the kernel writes, or its windows do not ascend")
+    if features.CARD_HABIT.windows != features.CARD_HISTORY.windows[-1:]:
+        raise TypeError("the kernel reads a card's habits in its longest window; fraud/features.py says another")
+    for name in KERNEL_CONSTANTS:
+        if getattr(kernel, name) != getattr(features, name):
+            raise TypeError(f"{name} differs in fraud/features.py and fraud/fold_kernel.py: change both")
 
 
 def _lengths(view: FeatureView) -> Int64s:
@@ -102,73 +125,62 @@ class CardFold(EntityState):
     """The cards' part of the fold: request and card features.
 
     >>> fold = CardFold()
-    >>> hour_ms = 3_600_000
-    >>> two = fold.apply(["c1", "c1"], np.array([1, 2], np.uint64), np.array([0, hour_ms]), np.array([500, 700]))
-    >>> two.vectors[1, features.NAMES.index("card_sum_amount_minor_24h")].item()
+    >>> two = CardColumns.bare([1, 2], [0, 3_600_000], [500, 700])
+    >>> fold.apply(["c1", "c1"], two).vectors[1, features.NAMES.index("card_sum_amount_minor_24h")].item()
     500.0
     """
 
     words: ClassVar[int] = kernel.CARD_WORDS
+    event: ClassVar[tuple[str, ...]] = CARD_EVENT
     span_ms: ClassVar[int] = features.CARD_SPAN_MS
-    _history_ms: ClassVar[Int64s] = _lengths(features.CARD_HISTORY)
-    _habit_ms: ClassVar[Int64s] = _lengths(features.CARD_HABIT)
+    windows_ms: ClassVar[Int64s] = _lengths(features.CARD_HISTORY)
+    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) * (1 + kernel.CARD_VALUES) + kernel.RECENT_AMOUNTS
 
-    def apply(
-        self, ids: list[str], transaction_hash: Hashes, occurred_at_ms: Int64s, amount_minor: Int64s
-    ) -> CardResult:
+    def apply(self, ids: list[str], columns: CardColumns) -> CardResult:
         """Read and add transactions in the order given. Entities that are not in memory begin without history: load() first.
 
-        transaction_hash: fraud.transaction.id_hash of each. amount_minor: 0 .. 10^12, else ValueError.
+        ids: the card of each row. Raises ValueError for columns of unequal length, or amounts or places out of their range.
         """
-        return self.apply_slots(self.slots(ids), transaction_hash, occurred_at_ms, amount_minor)
+        return self.apply_slots(self.slots(ids), columns)
 
-    def apply_slots(
-        self, slots: Int64s, transaction_hash: Hashes, occurred_at_ms: Int64s, amount_minor: Int64s
-    ) -> CardResult:
+    def apply_slots(self, slots: Int64s, columns: CardColumns) -> CardResult:
         """apply() for ids that slots() has already mapped."""
-        slots, hashes, times, amounts = _plain(
-            (slots, transaction_hash, occurred_at_ms, amount_minor), (np.int64, np.uint64, np.int64, np.int64)
-        )
+        events, rows = columns.events(), len(slots)
+        if len(events) != rows:
+            raise ValueError(f"{rows} ids for {len(events)} transactions; their lengths must be equal")
         self._use(slots)
-        rows = len(slots)
         vectors = np.empty((rows, CARD_WIDTH), np.float32)
         outcome, late = np.zeros(rows, np.uint8), np.zeros(rows, np.bool_)
         done = 0
         while True:
             done = kernel.apply_cards(
-                self._pool, self._space, self._table, slots, hashes, times, amounts,
-                self._history_ms, self._habit_ms, self.span_ms, vectors, outcome, late, done,
+                self._pool, self._space, self._table, slots, events, self.windows_ms, COSINES, vectors, outcome, late, done
             )  # fmt: skip
             if done == rows:
                 break
             self._grow()
         added = outcome == ACCEPTED
-        self._note(slots[added], times[added], amounts[added], hashes[added])
+        self._note(slots[added], events[added])
         return CardResult(vectors, outcome, late)
 
-    def read(self, card_id: str, occurred_at_ms: int, amount_minor: int) -> Vectors:
-        """The vector, float32 [request + card features], that a transaction would get now; nothing is added.
+    def read(self, card_id: str, transaction: CardColumns) -> Vectors:
+        """The vector, float32 [request + card features], that a transaction, the only row, would get now; nothing is added.
 
         load() first: an entity that is not in memory is read as one without history.
 
         Raises ValueError when it would be too late.
         """
-        start, position = self._position(card_id, occurred_at_ms)
+        events = transaction.events()
+        table, slot = self._table_of(card_id, int(events[0, kernel.TIME]))
         out = np.empty((1, CARD_WIDTH), np.float32)
-        column = kernel.read_request(occurred_at_ms, amount_minor, out, 0)
-        kernel.read_card(
-            self._pool, start, position, occurred_at_ms, amount_minor, self._history_ms, self._habit_ms, out, 0, column
-        )
+        kernel.look_up_card(self._pool, table, slot, events, self.windows_ms, COSINES, out)
         vector: Vectors = out[0]
         return vector
 
-    def _replay(self, slots: Int64s, events: npt.NDArray[np.void]) -> None:
-        times, amounts, hashes = _columns(events)
+    def _replay(self, slots: Int64s, events: Int64s) -> None:
         done = 0
         while True:
-            done = kernel.replay_cards(
-                self._pool, self._space, self._table, slots, hashes, times, amounts, self.span_ms, done
-            )
+            done = kernel.replay_cards(self._pool, self._space, self._table, slots, events, self.windows_ms, done)
             if done == len(slots):
                 return
             self._grow()
@@ -178,56 +190,47 @@ class TerminalFold(EntityState):
     """The terminals' part of the fold: terminal features, among them the delayed risk that labels change."""
 
     words: ClassVar[int] = kernel.TERMINAL_WORDS
+    event: ClassVar[tuple[str, ...]] = TERMINAL_EVENT
     span_ms: ClassVar[int] = features.TERMINAL_SPAN_MS
-    _history_ms: ClassVar[Int64s] = _lengths(features.TERMINAL_HISTORY)
-    _risk_ms: ClassVar[Int64s] = _lengths(features.TERMINAL_RISK)
-    _delay_ms: ClassVar[int] = features.TERMINAL_RISK.delay_ms
+    # The label delay ends the risk windows: its edge and theirs follow the lengths of the windows that end now.
+    windows_ms: ClassVar[Int64s] = np.concatenate(
+        [
+            _lengths(features.TERMINAL_HISTORY),
+            np.append(0, _lengths(features.TERMINAL_RISK)) + features.TERMINAL_RISK.delay_ms,
+        ]
+    )
+    counted: ClassVar[int] = len(features.TERMINAL_HISTORY.windows)
+    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) + counted * kernel.TERMINAL_VALUES
 
-    def apply(
-        self,
-        kind: npt.NDArray[np.uint8],
-        ids: list[str],
-        transaction_hash: Hashes,
-        occurred_at_ms: Int64s,
-        amount_minor: Int64s,
-        is_fraud: npt.NDArray[np.uint8],
-    ) -> TerminalResult:
-        """Read and add transactions (kind TRANSACTION) and apply labels (kind LABEL) in the order given.
+    def apply(self, ids: list[str], columns: TerminalColumns) -> TerminalResult:
+        """Read and add transactions and apply labels in the order given; ids: the terminal of each row.
 
-        occurred_at_ms of a label is its transaction's. amount_minor counts for transactions, is_fraud (0 or 1) for labels.
+        Raises ValueError for columns of unequal length, or amounts out of their range.
         """
-        return self.apply_slots(kind, self.slots(ids), transaction_hash, occurred_at_ms, amount_minor, is_fraud)
+        return self.apply_slots(self.slots(ids), columns)
 
-    def apply_slots(
-        self,
-        kind: npt.NDArray[np.uint8],
-        slots: Int64s,
-        transaction_hash: Hashes,
-        occurred_at_ms: Int64s,
-        amount_minor: Int64s,
-        is_fraud: npt.NDArray[np.uint8],
-    ) -> TerminalResult:
+    def apply_slots(self, slots: Int64s, columns: TerminalColumns) -> TerminalResult:
         """apply() for ids that slots() has already mapped."""
-        kind, slots, hashes, times, is_fraud, amounts = _plain(
-            (kind, slots, transaction_hash, occurred_at_ms, is_fraud, amount_minor),
-            (np.uint8, np.int64, np.uint64, np.int64, np.uint8, np.int64),
-        )
+        events, rows = columns.events(), len(slots)
+        if len(events) != rows:
+            raise ValueError(f"{rows} ids for {len(events)} rows; their lengths must be equal")
+        kind, is_fraud = np.array(columns.kind, np.uint8), np.array(columns.is_fraud, np.uint8)
         self._use(slots)
-        rows = len(slots)
         vectors = np.empty((rows, TERMINAL_WIDTH), np.float32)
         outcome, late, changed = np.zeros(rows, np.uint8), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
         done = 0
         while True:
             done = kernel.apply_terminals(
-                self._pool, self._space, self._table, kind, slots, hashes, times, amounts, is_fraud,
-                self._history_ms, self._risk_ms, self._delay_ms, self.span_ms, vectors, outcome, late, changed, done,
+                self._pool, self._space, self._table, kind, slots, events, is_fraud,
+                self.windows_ms, self.counted, vectors, outcome, late, changed, done,
             )  # fmt: skip
             if done == rows:
                 break
             self._grow()
-        marks = np.where(is_fraud == 1, kernel.FRAUD_MARK, kernel.GENUINE_MARK)
-        logged = np.where(kind == LABEL, marks, amounts)
-        self._note(slots[changed], times[changed], logged[changed], hashes[changed])
+        is_label = kind == LABEL
+        events[is_label, kernel.AMOUNT] = np.where(is_fraud[is_label] == 1, kernel.FRAUD_MARK, kernel.GENUINE_MARK)
+        events[is_label, kernel.VALUE] = 0
+        self._note(slots[changed], events[changed])
         return TerminalResult(vectors, outcome, late)
 
     def read(self, terminal_id: str, occurred_at_ms: int) -> Vectors:
@@ -237,52 +240,28 @@ class TerminalFold(EntityState):
 
         Raises ValueError when it would be too late.
         """
-        start, position = self._position(terminal_id, occurred_at_ms)
+        table, slot = self._table_of(terminal_id, occurred_at_ms)
         out = np.empty((1, TERMINAL_WIDTH), np.float32)
-        kernel.read_terminal(
-            self._pool, start, position, occurred_at_ms, self._history_ms, self._risk_ms, self._delay_ms, out, 0, 0
-        )
+        kernel.look_up_terminal(self._pool, table, slot, occurred_at_ms, self.windows_ms, self.counted, out)
         vector: Vectors = out[0]
         return vector
 
-    def _replay(self, slots: Int64s, events: npt.NDArray[np.void]) -> None:
-        times, amounts, hashes = _columns(events)
+    def _replay(self, slots: Int64s, events: Int64s) -> None:
         done = 0
         while True:
             done = kernel.replay_terminals(
-                self._pool, self._space, self._table, slots, hashes, times, amounts, self.span_ms, done
+                self._pool, self._space, self._table, slots, events, self.windows_ms, self.counted, done
             )
             if done == len(slots):
                 return
             self._grow()
 
-    def _events(self, rows: Int64s) -> npt.NDArray[np.void]:
+    def _events(self, rows: Int64s) -> Int64s:
         known_fraud = rows[:, kernel.RISK] & 1
         events = super()._events(np.repeat(rows, 1 + known_fraud, axis=0))
-        events["amount_minor"][(np.cumsum(1 + known_fraud) - 1)[known_fraud == 1]] = kernel.FRAUD_MARK
+        marks = (np.cumsum(1 + known_fraud) - 1)[known_fraud == 1]
+        events[marks, kernel.AMOUNT], events[marks, kernel.VALUE] = kernel.FRAUD_MARK, 0
         return events
-
-
-def _plain(columns: Sequence[npt.ArrayLike], dtypes: Sequence[npt.DTypeLike]) -> tuple[npt.NDArray[Any], ...]:
-    """Copies as the kernel takes them (a view into a message is read-only and would be compiled for anew).
-
-    Raises ValueError for columns of unequal length, and for amounts (the last column) that the kernel's integers are not made for.
-    """
-    plain = tuple(np.array(column, dtype) for column, dtype in zip(columns, dtypes, strict=True))
-    if len({len(column) for column in plain}) != 1:
-        raise ValueError(f"columns of a batch have lengths {[len(column) for column in plain]}; they must be equal")
-    amounts = plain[-1]
-    if len(amounts) and not (amounts.min() >= 0 and amounts.max() <= AMOUNT_MINOR_MAX):
-        raise ValueError(f"amount_minor is outside 0 .. {AMOUNT_MINOR_MAX}; refuse such transactions before the fold")
-    return plain
-
-
-def _columns(events: npt.NDArray[np.void]) -> tuple[Int64s, Int64s, Hashes]:
-    """Times, amounts and hashes of logged events, as the kernel takes them."""
-    times, amounts, hashes = (
-        np.ascontiguousarray(events[name]) for name in ("occurred_at_ms", "amount_minor", "transaction_hash")
-    )
-    return times, amounts, hashes
 
 
 check_kernel_order()

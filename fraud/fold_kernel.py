@@ -4,14 +4,25 @@ Rule 1. The events of an entity stand in one chunk, ordered by (event time, arri
         is two positions, so in-order, tied and late transactions are read by the same code.
 Rule 2. Integers are exact: totals are 64-bit, squares 128-bit in two words. Floats appear in the last division only, in float64.
 Rule 3. A loop that finds no room stops before the row that needs it and says so; nothing is capped and no row is half done.
+Rule 4. What a window's edge was for the entity's newest event is kept as a hint and only saves time: all is right without it.
+Rule 5. All kernels stand in this file: numba keeps machine code until the file changes that a kernel stands in, and only that one.
 
-    pool    int64[rows, words]   row = one event; columns TIME, AMOUNT, HASH, then the entity's own words
+    pool    int64[rows, words]   row = one event: its words as in fraud/columns.py, then totals; some words hold two 32-bit halves
     space   int64[1 + CLASSES]   rows in use, then the first free chunk of each size class (chained through TIME)
-    table   int64[slots, 3]      of each entity: START of its chunk, its size CLASS (2 ** CLASS rows, -1: no chunk), LENGTH
+    table   int64[slots, width]  of each entity: START of its chunk, its size CLASS (2 ** CLASS rows, -1: no chunk), LENGTH,
+                                 then per window the TAIL, its first event, and for windows that count them, distinct values;
+                                 of cards at the end the newest RECENT_AMOUNTS amounts, the newest last
+
+Distinct values. Each event has, per kind of value (cards: terminal, merchant, device, country; terminals: card), a LINK:
+2 * (distance back to the last event before with the same value, 0: none) + (1: superseded, a later one has it; absent values too).
+So the distinct values of the newest window are its events that are not superseded. For a window that ends before the newest
+event, an event counts as well if all that supersede it come after the end. The INDEX, a hash table in the chunk's own rows, finds
+the newest event of a value, and for cards that of a transaction id.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -20,27 +31,53 @@ import numpy as np
 import numpy.typing as npt
 from numpy import uint64
 
-TIME, AMOUNT, HASH = 0, 1, 2
-SUM, SQUARES_HIGH, SQUARES_LOW, GREATER, SEEN, CARD_WORDS = 3, 4, 5, 6, 7, 8
-RISK, TERMINAL_WORDS = 3, 4
-START, CLASS, LENGTH = 0, 1, 2
-CLASSES: Final = 48
+TIME, AMOUNT, HASH, VALUE = (
+    0,
+    1,
+    2,
+    3,
+)  # of both; the values of a card's event: terminal, merchant, device, place with country
+SUM, SQUARES_HIGH, SQUARES_LOW, CARD_WORDS = 7, 8, 9, 16
+TERMINAL_SUM, RISK, TERMINAL_WORDS = 4, 5, 8
+# Halves, columns of the pool seen as int32: LINK per kind of value, totals, then the slots of the index.
+CARD_LINK, GREATER, SMALL, NIGHT, CARD_INDEX = 20, 24, 25, 26, 27
+TERMINAL_LINK, TERMINAL_SMALL, TERMINAL_INDEX = 12, 13, 14
+CARD_VALUES, TERMINAL_VALUES = 4, 1
+DEVICE, PLACE, ID = 2, 3, 4  # kinds of values; PLACE counts as its country; ID is indexed and has no link
+START, CLASS, LENGTH, TAIL = 0, 1, 2, 3
+CLASSES: Final = 28
 SMALLEST_CLASS: Final = 2
 
 ACCEPTED, DUPLICATE, TOO_LATE, LABEL_APPLIED, LABEL_UNKNOWN, LABEL_EXPIRED = 0, 1, 2, 3, 4, 5
 FRAUD_MARK, GENUINE_MARK = -1, -2
+
+# The same as in fraud/features.py, which fraud/fold.py checks: a kernel that takes them from there would outlive a change.
+SMALL_AMOUNT_MINOR: Final = 500
+NIGHT_HOURS: Final = 6
+RECENT_AMOUNTS: Final = 16
+SPEED_MS_MIN: Final = 60_000
 
 NAN: Final = np.float32(np.nan)
 LOW_HALF: Final = uint64(0xFFFFFFFF)
 HALF: Final = uint64(32)
 ZERO: Final = uint64(0)
 ONE: Final = uint64(1)
+GOLDEN: Final = uint64(
+    0x9E3779B97F4A7C15
+)  # 2 ** 64 / golden ratio: D. Knuth, The Art of Computer Programming 3, 6.4 (1998)
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
 WEEKDAY_OF_1970: Final = 3  # 1 January 1970 was a Thursday, Monday is 0
 
+COUNTRY_BITS: Final = 0xFFFF
+NOWHERE: Final = -32768
+COSINE_SCALE: Final = 67108864.0  # 2 ** 26: products of two cosines are exact in 53 bits
+EARTH_RADIUS_KM: Final = (
+    6371.0088  # mean radius: H. Moritz, Geodetic Reference System 1980, Journal of Geodesy 74 (2000)
+)
+
 Words = npt.NDArray[np.int64]
-Hashes = npt.NDArray[uint64]
+Halves = npt.NDArray[np.int32]
 Vectors = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -50,10 +87,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def compiled(function: _F) -> _F:
     """Compile when first called. Machine code is kept in NUMBA_CACHE_DIR, else beside the source; without a place: not kept."""
+    return _compiled(function, False)
+
+
+def inlined(function: _F) -> _F:
+    """compiled(), but also into each of its callers: for what runs many times a row."""
+    return _compiled(function, True)
+
+
+def _compiled(function: _F, forceinline: bool) -> _F:
     try:
-        return cast(_F, numba.njit(cache=True)(function))
+        return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=forceinline)(function))
     except RuntimeError:
-        return cast(_F, numba.njit(function))
+        return cast(_F, numba.njit(error_model="numpy", forceinline=forceinline)(function))
 
 
 # -- chunks ---------------------------------------------------------------------------------------------------------------------
@@ -75,6 +121,8 @@ def count_until(pool: Words, start: int, length: int, time_ms: int) -> int:
 @compiled
 def take_chunk(pool: Words, space: Words, size_class: int) -> int:
     """Start of an unused chunk of 2 ** size_class rows; -1 when the pool is full."""
+    if size_class >= CLASSES:
+        return -1
     start: int = space[1 + size_class]
     if start >= 0:
         space[1 + size_class] = pool[start, TIME]
@@ -109,25 +157,18 @@ def repack(pool: Words, bigger: Words, table: Words, slots: int) -> int:
 
 
 @compiled
-def oldest_needed(pool: Words, table: Words, slot: int, retention_ms: int) -> tuple[int, int]:
-    """(index of the first event younger than the retention, index of one older event that is needed still, or -1).
-
-    A vector looks back two spans at most, but for "the last one, however old": for cards the newest of the older events,
-    for terminals the newest older event that is known fraud.
-    """
+def first_needed(pool: Words, table: Words, slot: int, retention_ms: int) -> int:
+    """Index of the first event that a vector or a label can still reach: a transaction may be a span late and look a span back."""
     start, length = table[slot, START], table[slot, LENGTH]
     if length == 0:
-        return 0, -1
-    first = count_until(pool, start, length, pool[start + length - 1, TIME] - retention_ms)
-    extra = first - 1
-    if pool.shape[1] == TERMINAL_WORDS:
-        while extra >= 0 and pool[start + extra, RISK] & 1 == 0:
-            extra -= 1
-    return first, extra
+        return 0
+    return count_until(pool, start, length, pool[start + length - 1, TIME] - retention_ms)
 
 
 @compiled
-def make_room(pool: Words, space: Words, table: Words, slot: int, retention_ms: int) -> bool:
+def make_room(
+    pool: Words, halves: Halves, space: Words, table: Words, slot: int, windows: int, retention_ms: int
+) -> bool:
     """Room for one more event of `slot`: drop what is too old if that frees a quarter, else move to a chunk of twice the size.
 
     False, and nothing changed, when the pool is full.
@@ -135,8 +176,8 @@ def make_room(pool: Words, space: Words, table: Words, slot: int, retention_ms: 
     length, size_class = table[slot, LENGTH], table[slot, CLASS]
     if size_class >= 0 and length < 1 << size_class:
         return True
-    first, extra = oldest_needed(pool, table, slot, retention_ms)
-    kept = length - first + (1 if extra >= 0 else 0)
+    first = first_needed(pool, table, slot, retention_ms)
+    kept = length - first
     old = table[slot, START]
     start = old
     if size_class < 0 or kept * 4 > 3 << size_class:
@@ -145,29 +186,309 @@ def make_room(pool: Words, space: Words, table: Words, slot: int, retention_ms: 
         if start < 0:
             return False
     for i in range(kept):
-        source = first + i if extra < 0 else (extra if i == 0 else first + i - 1)
         for word in range(pool.shape[1]):
-            pool[start + i, word] = pool[old + source, word]
+            pool[start + i, word] = pool[old + first + i, word]
     if start != old and table[slot, CLASS] >= 0:
         free_chunk(pool, space, old, table[slot, CLASS])
     table[slot, START], table[slot, CLASS], table[slot, LENGTH] = start, size_class, kept
+    for k in range(windows):
+        table[slot, TAIL + k] -= first
     if pool.shape[1] == CARD_WORDS:
-        remember_all(pool, start, size_class, kept)
+        index_all(pool, halves, table, slot, CARD_VALUES, CARD_LINK, CARD_INDEX)
+    else:
+        index_all(pool, halves, table, slot, TERMINAL_VALUES, TERMINAL_LINK, TERMINAL_INDEX)
     return True
 
 
+# -- the index of a chunk -------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def value_at(pool: Words, row: int, kind: int) -> int:
+    """The value of some kind of an event; 0 for none."""
+    value: int = pool[row, HASH] if kind == ID else pool[row, VALUE + kind]
+    return value & COUNTRY_BITS if kind == PLACE else value
+
+
+@inlined
+def bucket(kind: int, value: int, size_class: int) -> int:
+    """The row of a chunk where the search for a value begins."""
+    mixed = (uint64(value) ^ (uint64(kind + 1) * GOLDEN)) * GOLDEN
+    return np.int64(mixed >> uint64(64 - size_class))  # type: ignore[return-value]  # an int to numba
+
+
+@inlined
+def find(
+    pool: Words, halves: Halves, start: int, size_class: int, kind: int, value: int, index: int
+) -> tuple[int, int]:
+    """(slot of the index, position of the newest event with the value); position -1 and an empty slot where there is none.
+
+    Slot 8 * row + i is column index + i of the row; it holds 8 * (position + 1) + kind, 0 when it is empty. There is always an
+    empty one: an event takes one slot for each kind at most, a row has that many, and a chunk that is searched has an unused row.
+    """
+    per_row, row, column = halves.shape[1] - index, bucket(kind, value, size_class), 0
+    while True:
+        entry: Any = np.int64(halves[start + row, index + column])
+        if entry == 0:
+            return 8 * row + column, -1
+        if entry & 7 == kind and value_at(pool, start + (entry >> 3) - 1, kind) == value:
+            return 8 * row + column, (entry >> 3) - 1
+        column += 1
+        if column == per_row:
+            column, row = 0, row + 1
+            if row == 1 << size_class:
+                row = 0
+
+
+@inlined
+def set_index(halves: Halves, start: int, index: int, at: int, kind: int, position: int) -> None:
+    """Let a slot of the index say `position`."""
+    halves[start + (at >> 3), index + (at & 7)] = 8 * (position + 1) + kind
+
+
 @compiled
-def shift_up(pool: Words, start: int, length: int, position: int, words: int) -> None:
-    """Move the events from `position` on up by one; only their first `words` words."""
-    for i in range(length, position, -1):
-        for word in range(words):
-            pool[start + i, word] = pool[start + i - 1, word]
+def index_all(pool: Words, halves: Halves, table: Words, slot: int, values: int, link: int, index: int) -> None:
+    """Make the index of a chunk anew."""
+    start, size_class, length = table[slot, START], table[slot, CLASS], table[slot, LENGTH]
+    for i in range(1 << size_class):
+        for column in range(index, halves.shape[1]):
+            halves[start + i, column] = 0
+    for i in range(length):
+        for kind in range(values):
+            if halves[start + i, link + kind] & 1 == 0:
+                at, _ = find(pool, halves, start, size_class, kind, value_at(pool, start + i, kind), index)
+                set_index(halves, start, index, at, kind, i)
+        if values == CARD_VALUES:
+            at, _ = find(pool, halves, start, size_class, ID, pool[start + i, HASH], index)
+            set_index(halves, start, index, at, ID, i)
+
+
+# -- windows and distinct values ------------------------------------------------------------------------------------------------
+
+
+@compiled
+def trace(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    row: int,
+    position: int,
+    places: Words,
+    values: int,
+    link: int,
+    index: int,
+) -> None:
+    """Write places[kind] = (index slot, newest before `position`, oldest from `position` on) of the events with the same value.
+
+    The last two are -1 for none. Nothing is looked for where the value is absent.
+    """
+    start, size_class = table[slot, START], table[slot, CLASS]
+    for kind in range(values):
+        places[kind, 0], places[kind, 1], places[kind, 2] = -1, -1, -1
+        value = value_at(events, row, kind)
+        if value == 0 or size_class < 0:
+            continue
+        at, before = find(pool, halves, start, size_class, kind, value, index)
+        after = -1
+        while before >= position:
+            after = before
+            back = halves[start + before, link + kind] >> 1
+            before = before - back if back > 0 else -1
+        places[kind, 0], places[kind, 1], places[kind, 2] = at, max(before, -1), after
+
+
+@compiled
+def measure(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    position: int,
+    time_ms: int,
+    windows_ms: Words,
+    counted: int,
+    lows: Words,
+    distinct: Words,
+    values: int,
+    link: int,
+) -> None:
+    """Write the first event of each window that ends at time_ms, and the distinct values in the first `counted` windows.
+
+    `position` events are not after time_ms; windows end with them.
+    """
+    start, length, windows = table[slot, START], table[slot, LENGTH], len(windows_ms)
+    for k in range(windows):
+        edge_ms, tail = time_ms - windows_ms[k], table[slot, TAIL + k]
+        low = tail
+        if position < length:
+            low = count_until(pool, start, min(tail, position), edge_ms)
+        else:
+            while low < length and pool[start + low, TIME] <= edge_ms:
+                low += 1
+        lows[k] = low
+        if k < counted:
+            for kind in range(values):
+                distinct[k, kind] = table[slot, TAIL + windows + k * values + kind]
+            for i in range(tail, low):
+                for kind in range(values):
+                    distinct[k, kind] -= 1 - (halves[start + i, link + kind] & 1)
+            for i in range(low, tail):
+                for kind in range(values):
+                    distinct[k, kind] += 1 - (halves[start + i, link + kind] & 1)
+    for i in range(position, length):
+        for kind in range(values):
+            exclude(halves[start + i, link + kind], i, position, lows, distinct, counted, kind)
+
+
+@inlined
+def exclude(linked: int, i: int, position: int, lows: Words, distinct: Words, counted: int, kind: int) -> None:
+    """Take event i, from `position` on, out of the distinct values: the one that it supersedes counts again."""
+    if linked & 1 == 0:
+        for k in range(counted):
+            distinct[k, kind] -= 1
+    before = i - (linked >> 1)
+    if before < position:
+        for k in range(counted):
+            if before >= lows[k]:
+                distinct[k, kind] += 1
+
+
+@compiled
+def append(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    row: int,
+    counted: int,
+    lows: Words,
+    distinct: Words,
+    places: Words,
+    values: int,
+    link: int,
+    index: int,
+) -> None:
+    """Put an event that no other is after at the end; its time was measured. There must be room. Totals are not made."""
+    start, length, windows = table[slot, START], table[slot, LENGTH], len(lows)
+    for word in range(events.shape[1]):
+        pool[start + length, word] = events[row, word]
+    for kind in range(values):
+        halves[start + length, link + kind] = 1
+        if value_at(events, row, kind) != 0:
+            join(pool, halves, table, slot, kind, length, places, link, index)
+            for k in range(counted):
+                if places[kind, 1] < lows[k]:
+                    distinct[k, kind] += 1
+    if values == CARD_VALUES:
+        at, _ = find(pool, halves, start, table[slot, CLASS], ID, pool[start + length, HASH], index)
+        set_index(halves, start, index, at, ID, length)
+    for k in range(windows):
+        table[slot, TAIL + k] = lows[k]
+    for k in range(counted):
+        for kind in range(values):
+            table[slot, TAIL + windows + k * values + kind] = distinct[k, kind]
+    table[slot, LENGTH] = length + 1
+
+
+@inlined
+def join(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    kind: int,
+    position: int,
+    places: Words,
+    link: int,
+    index: int,
+) -> None:
+    """Let the event at `position` be the newest of its value."""
+    start, before = table[slot, START], places[kind, 1]
+    at = places[kind, 0]
+    if before >= 0:
+        halves[start + before, link + kind] |= 1
+        halves[start + position, link + kind] = 2 * (position - before)
+    else:
+        halves[start + position, link + kind] = 0
+        at, _ = find(pool, halves, start, table[slot, CLASS], kind, value_at(pool, start + position, kind), index)
+    set_index(halves, start, index, at, kind, position)
+
+
+@compiled
+def insert(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    row: int,
+    position: int,
+    windows_ms: Words,
+    counted: int,
+    places: Words,
+    values: int,
+    link: int,
+    index: int,
+) -> None:
+    """Put a late event at `position`, before others. There must be room. Totals are not made."""
+    start, length, windows = table[slot, START], table[slot, LENGTH], len(windows_ms)
+    newest_ms = pool[start + length - 1, TIME]
+    move_up(pool, halves, table, slot, position, values, link, index)
+    for word in range(events.shape[1]):
+        pool[start + position, word] = events[row, word]
+    for kind in range(values):
+        halves[start + position, link + kind] = 1
+        before, after = places[kind, 1], places[kind, 2] + 1
+        if value_at(events, row, kind) == 0:
+            continue
+        if after > 0:
+            halves[start + position, link + kind] = 2 * (position - before) + 1 if before >= 0 else 1
+            superseded = halves[start + after, link + kind] & 1
+            halves[start + after, link + kind] = 2 * (after - position) + superseded
+            continue
+        join(pool, halves, table, slot, kind, position, places, link, index)
+        for k in range(counted):
+            if pool[start + position, TIME] > newest_ms - windows_ms[k] and before < table[slot, TAIL + k]:
+                table[slot, TAIL + windows + k * values + kind] += 1
+    if values == CARD_VALUES:
+        at, _ = find(pool, halves, start, table[slot, CLASS], ID, pool[start + position, HASH], index)
+        set_index(halves, start, index, at, ID, position)
+    for k in range(windows):
+        if pool[start + position, TIME] <= newest_ms - windows_ms[k]:
+            table[slot, TAIL + k] += 1
+    table[slot, LENGTH] = length + 1
+
+
+@compiled
+def move_up(
+    pool: Words, halves: Halves, table: Words, slot: int, position: int, values: int, link: int, index: int
+) -> None:
+    """Move the events from `position` on up by one, with what the index says of them and their links over the gap."""
+    start, size_class, length = table[slot, START], table[slot, CLASS], table[slot, LENGTH]
+    for i in range(length - 1, position - 1, -1):
+        for half in range(index):
+            halves[start + i + 1, half] = halves[start + i, half]
+        for kind in range(values + 1):
+            if kind < values:
+                linked = halves[start + i, link + kind]
+                if linked >> 1 > 0 and i - (linked >> 1) < position:
+                    halves[start + i + 1, link + kind] += 2
+                if linked & 1 == 1:
+                    continue
+            elif values != CARD_VALUES:
+                continue
+            at, found = find(pool, halves, start, size_class, kind, value_at(pool, start + i, kind), index)
+            if found == i:
+                set_index(halves, start, index, at, kind, i + 1)
 
 
 # -- 128-bit integers in two words ----------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def product(a: uint64, b: uint64) -> tuple[uint64, uint64]:
     """a * b of two unsigned words, as (high, low)."""
     a_low, a_high, b_low, b_high = a & LOW_HALF, a >> HALF, b & LOW_HALF, b >> HALF
@@ -176,60 +497,85 @@ def product(a: uint64, b: uint64) -> tuple[uint64, uint64]:
     return a_high * b_high + (middle >> HALF) + (other >> HALF) + (carry >> HALF), a * b
 
 
-@compiled
+@inlined
 def plus(a_high: uint64, a_low: uint64, b_high: uint64, b_low: uint64) -> tuple[uint64, uint64]:
     """a + b modulo 2 ** 128."""
     low = a_low + b_low
     return a_high + b_high + (ONE if low < a_low else ZERO), low
 
 
-@compiled
+@inlined
 def minus(a_high: uint64, a_low: uint64, b_high: uint64, b_low: uint64) -> tuple[uint64, uint64]:
     """a - b modulo 2 ** 128."""
     return a_high - b_high - (ONE if a_low < b_low else ZERO), a_low - b_low
 
 
+# -- places ---------------------------------------------------------------------------------------------------------------------
+
+
+def cosines() -> Words:
+    """Cosines of 0 .. 180 degrees in hundredths of a degree, times 2 ** 26, as integers: int64 [18001].
+
+    No cosine lies within 1e-7 of the middle between two integers, so every machine's math library rounds to the same table.
+    """
+    degrees = [math.radians(hundredths / 100) for hundredths in range(18001)]
+    return np.array([round(math.cos(angle) * COSINE_SCALE) for angle in degrees], np.int64)
+
+
+@inlined
+def on_sphere(table: Words, place: int) -> tuple[float, float, float]:
+    """A packed place as a point on the sphere of radius 2 ** 52, exact integers."""
+    latitude, longitude = np.int64(np.int16(place >> 16)), np.int64(np.int16(place >> 32))
+    turned = abs(longitude - 9000)
+    sine = table[turned if turned <= 18000 else 36000 - turned]
+    cosine, height = table[abs(latitude)], table[9000 - latitude]
+    return np.float64(cosine * table[abs(longitude)]), np.float64(cosine * sine), np.float64(height) * COSINE_SCALE
+
+
+@compiled
+def great_circle_km(table: Words, one: int, other: int) -> float:
+    """Great-circle distance of two packed places in km, by the chord between them; within 1 m.
+
+    With h half of the chord on the unit sphere the arc is 2 asin h. asin is formula 4.4.46 of M. Abramowitz and I. Stegun, Handbook
+    of Mathematical Functions (1964), off by 2e-8 at most: it takes +, * and a square root, which are rounded alike everywhere.
+    """
+    ax, ay, az = on_sphere(table, one)
+    bx, by, bz = on_sphere(table, other)
+    dx, dy, dz = ax - bx, ay - by, az - bz
+    h = np.sqrt(dx * dx + dy * dy + dz * dz) / (2.0 * COSINE_SCALE * COSINE_SCALE)
+    if h == 0.0:
+        return 0.0
+    h = min(h, 1.0)
+    p = -0.0012624911 * h + 0.0066700901
+    p = p * h - 0.0170881256
+    p = p * h + 0.0308918810
+    p = p * h - 0.0501743046
+    p = p * h + 0.0889789874
+    p = p * h - 0.2145988016
+    p = p * h + 1.5707963050
+    arc: float = 1.5707963267948966 - np.sqrt(1.0 - h) * p
+    return 2.0 * EARTH_RADIUS_KM * max(arc, 0.0)
+
+
+@inlined
+def is_placed(place: int) -> bool:
+    """Whether a packed place has coordinates."""
+    return bool(np.int16(place >> 16) != NOWHERE)
+
+
 # -- cards ----------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
-def probe(hashed: uint64, size_class: int, i: int) -> np.int64:
-    """Bit number i (0, 1, 2) of a hash among the 64 * 2 ** size_class bits in the SEEN words of a chunk."""
-    return np.int64((hashed >> uint64(20 * i)) & uint64((64 << size_class) - 1))
+@inlined
+def is_duplicate(pool: Words, halves: Halves, table: Words, slot: int, hashed: int, after_ms: int) -> bool:
+    """Whether the card has an event of this id hash with TIME > after_ms: its newest of that hash decides."""
+    start = table[slot, START]
+    _, position = find(pool, halves, start, table[slot, CLASS], ID, hashed, CARD_INDEX)
+    return position >= 0 and pool[start + position, TIME] > after_ms
 
 
-@compiled
-def remember(pool: Words, start: int, size_class: int, hashed: uint64) -> None:
-    """Set the bits of a hash in the chunk's SEEN words: together they are a Bloom filter of its transaction ids."""
-    for i in range(3):
-        bit = probe(hashed, size_class, i)
-        pool[start + (bit >> 6), SEEN] |= np.int64(1) << (bit & 63)
-
-
-@compiled
-def remember_all(pool: Words, start: int, size_class: int, length: int) -> None:
-    """Make the SEEN words of a chunk anew."""
-    for i in range(1 << size_class):
-        pool[start + i, SEEN] = 0
-    for i in range(length):
-        remember(pool, start, size_class, uint64(pool[start + i, HASH]))
-
-
-@compiled
-def is_duplicate(pool: Words, start: int, size_class: int, length: int, hashed: uint64, after_ms: int) -> bool:
-    """Whether the chunk has an event of this id hash with TIME > after_ms; looks closer only if the filter does not exclude it."""
-    for i in range(3):
-        bit = probe(hashed, size_class, i)
-        if (pool[start + (bit >> 6), SEEN] >> (bit & 63)) & 1 == 0:
-            return False
-    for i in range(count_until(pool, start, length, after_ms), length):  # noqa: SIM110  # numba compiles no generators
-        if uint64(pool[start + i, HASH]) == hashed:
-            return True
-    return False
-
-
-@compiled
-def total_card(pool: Words, start: int, i: int) -> None:
+@inlined
+def total_card(pool: Words, halves: Halves, start: int, i: int) -> None:
     """Compute the running totals of event i from those of the event before it.
 
     GREATER is the distance back to the nearest earlier event with a greater amount, 0 for none: a distance stays true when
@@ -238,42 +584,45 @@ def total_card(pool: Words, start: int, i: int) -> None:
     amount = pool[start + i, AMOUNT]
     high, low = product(uint64(amount), uint64(amount))
     total = amount
+    small = 1 if amount < SMALL_AMOUNT_MINOR else 0
+    night = 1 if is_night(pool[start + i, TIME]) else 0
     if i > 0:
         total += pool[start + i - 1, SUM]
+        small += halves[start + i - 1, SMALL]
+        night += halves[start + i - 1, NIGHT]
         before_high, before_low = uint64(pool[start + i - 1, SQUARES_HIGH]), uint64(pool[start + i - 1, SQUARES_LOW])
         high, low = plus(before_high, before_low, high, low)
     greater = i - 1
     while greater >= 0 and pool[start + greater, AMOUNT] <= amount:
-        back = pool[start + greater, GREATER]
+        back = halves[start + greater, GREATER]
         greater = greater - back if back > 0 else -1
     pool[start + i, SUM] = total
     pool[start + i, SQUARES_HIGH] = np.int64(high)
     pool[start + i, SQUARES_LOW] = np.int64(low)
-    pool[start + i, GREATER] = i - greater if greater >= 0 else 0
+    halves[start + i, GREATER] = i - greater if greater >= 0 else 0
+    halves[start + i, SMALL], halves[start + i, NIGHT] = small, night
 
 
-@compiled
-def insert_card(pool: Words, table: Words, slot: int, time_ms: int, amount: int, hashed: uint64) -> None:
-    """Put a transaction behind those that are not after it; there must be room."""
-    start, length = table[slot, START], table[slot, LENGTH]
-    position = count_until(pool, start, length, time_ms)
-    shift_up(pool, start, length, position, SEEN)
-    pool[start + position, TIME] = time_ms
-    pool[start + position, AMOUNT] = amount
-    pool[start + position, HASH] = np.int64(hashed)
-    for i in range(position, length + 1):
-        total_card(pool, start, i)
-    remember(pool, start, table[slot, CLASS], hashed)
-    table[slot, LENGTH] = length + 1
+@inlined
+def is_night(time_ms: int) -> bool:
+    """Whether a time is in the first NIGHT_HOURS of its day, UTC."""
+    return time_ms // HOUR_MS % 24 < NIGHT_HOURS
 
 
-@compiled
-def window_sum(pool: Words, start: int, low: int, high: int) -> int:
-    """Sum of the amounts of events low .. high - 1."""
+@inlined
+def window_sum(pool: Words, start: int, low: int, high: int, word: int) -> int:
+    """Sum of the amounts of events low .. high - 1 by the running totals in `word`."""
     if low == high:
         return 0
-    total: int = pool[start + high - 1, SUM] - pool[start + low, SUM] + pool[start + low, AMOUNT]
+    total: int = pool[start + high - 1, word] - pool[start + low, word] + pool[start + low, AMOUNT]
     return total
+
+
+@inlined
+def window_small(pool: Words, halves: Halves, start: int, low: int, high: int, half: int) -> int:
+    """How many of events low .. high - 1 (at least one) have a small amount, by the running counts in `half`."""
+    small: int = np.int64(halves[start + high - 1, half]) - halves[start + low, half]
+    return small + 1 if pool[start + low, AMOUNT] < SMALL_AMOUNT_MINOR else small
 
 
 @compiled
@@ -288,7 +637,7 @@ def window_std(pool: Words, start: int, low: int, high: int) -> float:
         uint64(pool[start + low, SQUARES_LOW]),
     )
     q_high, q_low = plus(q_high, q_low, first_high, first_low)
-    n, total = uint64(high - low), uint64(window_sum(pool, start, low, high))
+    n, total = uint64(high - low), uint64(window_sum(pool, start, low, high, SUM))
     nq_high, nq_low = product(n, q_low)
     s_high, s_low = product(total, total)
     d_high, d_low = minus(nq_high + n * q_high, nq_low, s_high, s_low)
@@ -306,52 +655,203 @@ def read_request(time_ms: int, amount: int, out: Vectors, row: int) -> int:
 
 
 @compiled
-def read_card(
+def read_card_history(
     pool: Words,
+    halves: Halves,
     start: int,
     position: int,
-    time_ms: int,
-    amount: int,
-    history_ms: Words,
-    habit_ms: Words,
+    lows: Words,
+    distinct: Words,
+    out: Vectors,
+    row: int,
+    column: int,
+) -> float:
+    """Write the features of each window, shortest first; returns the standard deviation in the longest, NaN if it is empty."""
+    top, std = position - 1, np.nan
+    for k in range(len(lows)):
+        low = lows[k]
+        count = position - low
+        if k > 0 and low == lows[k - 1]:
+            for i in range(10):
+                out[row, column + i] = out[row, column + i - 10]
+        elif count == 0:
+            for i in range(10):
+                out[row, column + i] = np.float32(0) if i < 2 or 5 <= i <= 8 else NAN
+        else:
+            n, total = np.float64(count), np.float64(window_sum(pool, start, low, position, SUM))
+            std = window_std(pool, start, low, position)
+            back: Any = np.int64(halves[start + top, GREATER])
+            while back > 0 and top - back >= low:
+                top -= back
+                back = np.int64(halves[start + top, GREATER])
+            out[row, column] = np.float32(count)
+            out[row, column + 1] = np.float32(total)
+            out[row, column + 2] = np.float32(total / n)
+            out[row, column + 3] = np.float32(std)
+            out[row, column + 4] = np.float32(np.float64(pool[start + top, AMOUNT]))
+            for kind in range(CARD_VALUES):
+                out[row, column + 5 + kind] = np.float32(distinct[k, kind])
+            small = window_small(pool, halves, start, low, position, SMALL)
+            out[row, column + 9] = np.float32(np.float64(small) / n)
+        column += 10
+    return std
+
+
+@compiled
+def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: int, ascending: Words) -> int:
+    """Twice the median of the newest RECENT_AMOUNTS amounts of events low .. high - 1 (at least one), which are sorted into
+    `ascending`."""
+    start, end, is_newest = table[slot, START], table.shape[1], high == table[slot, LENGTH]
+    size, count = 0, min(high - low, RECENT_AMOUNTS)
+    for i in range(count, 0, -1):
+        amount, at = table[slot, end - i] if is_newest else pool[start + high - i, AMOUNT], size
+        while at > 0 and ascending[at - 1] > amount:
+            ascending[at] = ascending[at - 1]
+            at -= 1
+        ascending[at] = amount
+        size += 1
+    twice: int = ascending[(size - 1) // 2] + ascending[size // 2]
+    return twice
+
+
+@compiled
+def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None:
+    """Keep the newest amounts beside the entity: an event was added at `position`."""
+    start, length, first = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_AMOUNTS
+    if position == length - 1:
+        for i in range(first, table.shape[1] - 1):
+            table[slot, i] = table[slot, i + 1]
+        table[slot, table.shape[1] - 1] = pool[start + position, AMOUNT]
+    else:
+        for i in range(1, min(length, RECENT_AMOUNTS) + 1):
+            table[slot, table.shape[1] - i] = pool[start + length - i, AMOUNT]
+
+
+@compiled
+def read_card_habit(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    position: int,
+    events: Words,
+    event: int,
+    low: int,
+    std: float,
+    places: Words,
+    recent: Words,
+    cosine_table: Words,
     out: Vectors,
     row: int,
     column: int,
 ) -> int:
-    """Write the card's features at time_ms; `position` events are not after it. Window lengths ascend. Returns the next column."""
-    low, top = position, position - 1
-    for window_ms in history_ms:
-        low = count_until(pool, start, low, time_ms - window_ms)
-        count, total = position - low, window_sum(pool, start, low, position)
-        out[row, column] = np.float32(count)
-        out[row, column + 1] = np.float32(np.float64(total))
-        out[row, column + 2] = NAN
-        out[row, column + 3] = NAN
-        if count > 0:
-            back = pool[start + top, GREATER]
-            while back > 0 and top - back >= low:
-                top -= back
-                back = pool[start + top, GREATER]
-            out[row, column + 2] = np.float32(np.float64(total) / np.float64(count))
-            out[row, column + 3] = np.float32(np.float64(pool[start + top, AMOUNT]))
-        column += 4
-    low = position
-    for window_ms in habit_ms:
-        low = count_until(pool, start, low, time_ms - window_ms)
-        count, total = position - low, window_sum(pool, start, low, position)
-        out[row, column] = NAN
-        out[row, column + 1] = NAN
-        if total > 0:
-            mean = np.float64(total) / np.float64(count)
-            out[row, column] = np.float32(np.float64(amount) / mean)
-            std = window_std(pool, start, low, position)
-            if std > 0.0:
-                out[row, column + 1] = np.float32((np.float64(amount) - mean) / std)
-        column += 2
-    out[row, column] = NAN
-    if position > 0:
-        out[row, column] = np.float32(np.float64(time_ms - pool[start + position - 1, TIME]) / 1000.0)
-    return column + 1
+    """Write what this transaction is beside the card's longest window, which begins at `low`; returns the next column."""
+    start = table[slot, START]
+    for i in range(11):
+        out[row, column + i] = NAN
+    for i, kind in enumerate((DEVICE, PLACE, 1)):
+        if value_at(events, event, kind) != 0:
+            out[row, column + 7 + i] = np.float32(1 if places[kind, 1] < low else 0)
+    if low == position:
+        return column + 11
+    time_ms, amount = events[event, TIME], np.float64(events[event, AMOUNT])
+    n, total = np.float64(position - low), np.float64(window_sum(pool, start, low, position, SUM))
+    if total > 0:
+        mean = total / n
+        out[row, column] = np.float32(amount / mean)
+        if std > 0.0:
+            out[row, column + 1] = np.float32((amount - mean) / std)
+    night = np.int64(halves[start + position - 1, NIGHT]) - halves[start + low, NIGHT]
+    night += 1 if is_night(pool[start + low, TIME]) else 0
+    out[row, column + 2] = np.float32(np.float64(night) / n)
+    twice = twice_recent_median(pool, table, slot, low, position, recent)
+    if twice > 0:
+        out[row, column + 3] = np.float32(2.0 * amount / np.float64(twice))
+    read_travel(pool, start + position - 1, events, event, cosine_table, out, row, column + 4)
+    out[row, column + 10] = np.float32(np.float64(time_ms - pool[start + low, TIME]) / np.float64(DAY_MS))
+    return column + 11
+
+
+@compiled
+def read_travel(
+    pool: Words, last: int, events: Words, event: int, cosine_table: Words, out: Vectors, row: int, column: int
+) -> None:
+    """Write seconds, kilometres and km/h since the event in row `last` of the pool; the latter two if both have a place."""
+    since_ms = events[event, TIME] - pool[last, TIME]
+    out[row, column] = np.float32(np.float64(since_ms) / 1000.0)
+    here, there = events[event, VALUE + PLACE], pool[last, VALUE + PLACE]
+    if is_placed(here) and is_placed(there):
+        km = great_circle_km(cosine_table, here, there)
+        out[row, column + 1] = np.float32(km)
+        out[row, column + 2] = np.float32(km / (np.float64(max(since_ms, SPEED_MS_MIN)) / np.float64(HOUR_MS)))
+
+
+@compiled
+def read_card(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    event: int,
+    windows_ms: Words,
+    cosine_table: Words,
+    lows: Words,
+    distinct: Words,
+    places: Words,
+    recent: Words,
+    out: Vectors,
+    row: int,
+) -> int:
+    """Write the vector of row `event` of `events`, with the request's features; returns how many columns it has.
+
+    recent: room for RECENT_AMOUNTS. lows, distinct and places are left as measure() and trace() wrote them.
+    """
+    start, length = table[slot, START], table[slot, LENGTH]
+    time_ms = events[event, TIME]
+    is_newest = length == 0 or time_ms >= pool[start + length - 1, TIME]
+    position = length if is_newest else count_until(pool, start, length, time_ms)
+    windows = len(windows_ms)
+    trace(pool, halves, table, slot, events, event, position, places, CARD_VALUES, CARD_LINK, CARD_INDEX)
+    measure(pool, halves, table, slot, position, time_ms, windows_ms, windows, lows, distinct, CARD_VALUES, CARD_LINK)
+    column = read_request(time_ms, events[event, AMOUNT], out, row)
+    std = read_card_history(pool, halves, start, position, lows, distinct, out, row, column)
+    column += 10 * windows
+    low = lows[windows - 1]
+    return read_card_habit(
+        pool, halves, table, slot, position, events, event, low, std, places, recent, cosine_table, out, row, column
+    )
+
+
+@compiled
+def add_card(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    event: int,
+    windows_ms: Words,
+    lows: Words,
+    distinct: Words,
+    places: Words,
+) -> None:
+    """Add row `event` of `events`, which was traced and measured; there must be room."""
+    start, length, windows = table[slot, START], table[slot, LENGTH], len(windows_ms)
+    position = length
+    if length == 0 or events[event, TIME] >= pool[start + length - 1, TIME]:
+        append(
+            pool, halves, table, slot, events, event, windows, lows, distinct, places, CARD_VALUES, CARD_LINK, CARD_INDEX
+        )  # fmt: skip
+    else:
+        position = count_until(pool, start, length, events[event, TIME])
+        insert(
+            pool, halves, table, slot, events, event, position, windows_ms, windows, places, CARD_VALUES, CARD_LINK,
+            CARD_INDEX,
+        )  # fmt: skip
+    for i in range(position, length + 1):
+        total_card(pool, halves, start, i)
+    remember_recent(pool, table, slot, position)
 
 
 @compiled
@@ -360,21 +860,22 @@ def apply_cards(
     space: Words,
     table: Words,
     slots: Words,
-    hashes: Hashes,
-    times: Words,
-    amounts: Words,
-    history_ms: Words,
-    habit_ms: Words,
-    span_ms: int,
+    events: Words,
+    windows_ms: Words,
+    cosine_table: Words,
     out: Vectors,
     outcomes: Bytes,
     late: Mask,
     begin: int,
 ) -> int:
     """Read, then add, the transactions from `begin` on; returns the row it stopped at: the end, or the first that needs room."""
+    halves, windows = pool.view(np.int32), len(windows_ms)
+    span_ms = windows_ms[windows - 1]
+    lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
+    places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
     for row in range(begin, len(slots)):
-        slot, time_ms, amount, hashed = slots[row], times[row], amounts[row], hashes[row]
-        if not make_room(pool, space, table, slot, 2 * span_ms):
+        slot, time_ms = slots[row], events[row, TIME]
+        if not make_room(pool, halves, space, table, slot, windows, 2 * span_ms):
             return row
         start, length = table[slot, START], table[slot, LENGTH]
         newest_ms = pool[start + length - 1, TIME] if length > 0 else time_ms
@@ -382,139 +883,246 @@ def apply_cards(
             outcomes[row] = TOO_LATE
             out[row, :] = NAN
             continue
-        if is_duplicate(pool, start, table[slot, CLASS], length, hashed, time_ms - span_ms):
+        if is_duplicate(pool, halves, table, slot, events[row, HASH], time_ms - span_ms):
             outcomes[row] = DUPLICATE
             out[row, :] = NAN
             continue
-        column = read_request(time_ms, amount, out, row)
-        position = length if time_ms >= newest_ms else count_until(pool, start, length, time_ms)
-        read_card(pool, start, position, time_ms, amount, history_ms, habit_ms, out, row, column)
-        insert_card(pool, table, slot, time_ms, amount, hashed)
+        read_card(
+            pool, halves, table, slot, events, row, windows_ms, cosine_table, lows, distinct, places, recent, out, row
+        )
+        add_card(pool, halves, table, slot, events, row, windows_ms, lows, distinct, places)
         outcomes[row] = ACCEPTED
         late[row] = time_ms < newest_ms
     return len(slots)
 
 
 @compiled
+def look_up_card(
+    pool: Words, table: Words, slot: int, events: Words, windows_ms: Words, cosine_table: Words, out: Vectors
+) -> int:
+    """Write the vector that the only row of `events` would get, into the only row of `out`; returns its columns."""
+    windows = len(windows_ms)
+    lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
+    places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
+    halves = pool.view(np.int32)
+    return read_card(
+        pool, halves, table, slot, events, 0, windows_ms, cosine_table, lows, distinct, places, recent, out, 0
+    )
+
+
+@compiled
 def replay_cards(
-    pool: Words,
-    space: Words,
-    table: Words,
-    slots: Words,
-    hashes: Hashes,
-    times: Words,
-    amounts: Words,
-    span_ms: int,
-    begin: int,
+    pool: Words, space: Words, table: Words, slots: Words, events: Words, windows_ms: Words, begin: int
 ) -> int:
     """Add logged transactions from `begin` on, unread and unjudged: the log holds accepted ones only."""
+    halves, windows = pool.view(np.int32), len(windows_ms)
+    lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
+    places = np.empty((CARD_VALUES, 3), np.int64)
     for row in range(begin, len(slots)):
-        if not make_room(pool, space, table, slots[row], 2 * span_ms):
+        slot = slots[row]
+        if not make_room(pool, halves, space, table, slot, windows, 2 * windows_ms[windows - 1]):
             return row
-        insert_card(pool, table, slots[row], times[row], amounts[row], hashes[row])
+        start, time_ms = table[slot, START], events[row, TIME]
+        position = count_until(pool, start, table[slot, LENGTH], time_ms)
+        trace(pool, halves, table, slot, events, row, position, places, CARD_VALUES, CARD_LINK, CARD_INDEX)
+        measure(
+            pool, halves, table, slot, position, time_ms, windows_ms, windows, lows, distinct, CARD_VALUES, CARD_LINK
+        )  # fmt: skip
+        add_card(pool, halves, table, slot, events, row, windows_ms, lows, distinct, places)
     return len(slots)
 
 
 # -- terminals ------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
-def total_risk(pool: Words, start: int, position: int, length: int) -> None:
-    """Count the known fraud anew from event `position` on. RISK = 2 * (known fraud up to this event) + (this one is)."""
-    fraud = pool[start + position - 1, RISK] >> 1 if position > 0 else 0
-    for i in range(position, length):
-        mark = pool[start + i, RISK] & 1
-        fraud += mark
-        pool[start + i, RISK] = 2 * fraud + mark
+@inlined
+def total_terminal(pool: Words, halves: Halves, start: int, i: int) -> None:
+    """Compute the running totals of event i, which keeps its own mark, from those of the event before it."""
+    amount = pool[start + i, AMOUNT]
+    total, small = amount, 1 if amount < SMALL_AMOUNT_MINOR else 0
+    if i > 0:
+        total += pool[start + i - 1, TERMINAL_SUM]
+        small += halves[start + i - 1, TERMINAL_SMALL]
+    pool[start + i, TERMINAL_SUM] = total
+    halves[start + i, TERMINAL_SMALL] = small
+    total_risk(pool, start, i)
+
+
+@inlined
+def total_risk(pool: Words, start: int, i: int) -> None:
+    """RISK = 2 ** 32 * (known fraud up to this event) + 2 * (how many known frauds in a row end with it) + (it is one)."""
+    mark = pool[start + i, RISK] & 1
+    fraud, streak = mark, mark
+    if i > 0:
+        fraud += pool[start + i - 1, RISK] >> 32
+        streak += mark * streak_at(pool, start + i - 1)
+    pool[start + i, RISK] = (fraud << 32) + 2 * streak + mark
+
+
+@inlined
+def streak_at(pool: Words, row: int) -> int:
+    """How many known frauds in a row end with an event."""
+    streak: int = (pool[row, RISK] >> 1) & 0x7FFFFFFF
+    return streak
 
 
 @compiled
-def insert_terminal(pool: Words, table: Words, slot: int, time_ms: int, amount: int, hashed: uint64) -> None:
-    """Put a transaction, not known as fraud, behind those that are not after it; there must be room."""
-    start, length = table[slot, START], table[slot, LENGTH]
-    position = count_until(pool, start, length, time_ms)
-    shift_up(pool, start, length, position, TERMINAL_WORDS)
-    pool[start + position, TIME] = time_ms
-    pool[start + position, AMOUNT] = amount
-    pool[start + position, HASH] = np.int64(hashed)
-    pool[start + position, RISK] = 2 * (pool[start + position - 1, RISK] >> 1) if position > 0 else 0
-    table[slot, LENGTH] = length + 1
-
-
-@compiled
-def mark(pool: Words, table: Words, slot: int, time_ms: int, hashed: uint64, is_fraud: int) -> int:
+def mark(pool: Words, table: Words, slot: int, time_ms: int, hashed: int, is_fraud: int) -> int:
     """Set what is known of a transaction: 1 if that changes something, 0 if it was known already, -1 if there is none such."""
     start, length = table[slot, START], table[slot, LENGTH]
     i = count_until(pool, start, length, time_ms - 1)
     while i < length and pool[start + i, TIME] == time_ms:
-        if uint64(pool[start + i, HASH]) == hashed:
+        if pool[start + i, HASH] == hashed:
             if pool[start + i, RISK] & 1 == is_fraud:
                 return 0
             pool[start + i, RISK] = is_fraud
-            total_risk(pool, start, i, length)
+            for j in range(i, length):
+                total_risk(pool, start, j)
             return 1
         i += 1
     return -1
 
 
 @compiled
-def read_terminal(
+def read_terminal_history(
     pool: Words,
+    halves: Halves,
     start: int,
     position: int,
-    time_ms: int,
-    history_ms: Words,
-    risk_ms: Words,
-    delay_ms: int,
+    lows: Words,
+    distinct: Words,
     out: Vectors,
     row: int,
-    column: int,
 ) -> int:
-    """Write the terminal's features at time_ms; `position` events are not after it. Window lengths ascend. Returns the next column."""
-    low = position
-    for window_ms in history_ms:
-        low = count_until(pool, start, low, time_ms - window_ms)
-        out[row, column] = np.float32(position - low)
-        column += 1
-    matured = count_until(pool, start, position, time_ms - delay_ms)
-    low = matured
-    for window_ms in risk_ms:
-        low = count_until(pool, start, low, time_ms - delay_ms - window_ms)
-        count, fraud = matured - low, 0
+    """Write the features of each counted window, shortest first; returns the next column."""
+    column = 0
+    for k in range(len(distinct)):
+        low = lows[k]
+        count = position - low
+        out[row, column] = np.float32(count)
+        out[row, column + 1] = np.float32(np.float64(window_sum(pool, start, low, position, TERMINAL_SUM)))
+        out[row, column + 2] = np.float32(distinct[k, 0])
+        out[row, column + 3] = NAN
+        if count > 0:
+            small = window_small(pool, halves, start, low, position, TERMINAL_SMALL)
+            out[row, column + 3] = np.float32(np.float64(small) / np.float64(count))
+        column += 4
+    return column
+
+
+@compiled
+def read_terminal_risk(
+    pool: Words, start: int, position: int, time_ms: int, lows: Words, first: int, out: Vectors, row: int, column: int
+) -> int:
+    """Write the delayed risk; lows[first] ends its windows, which begin at the lows after it. Returns the next column."""
+    matured = lows[first]
+    for k in range(first + 1, len(lows)):
+        count, fraud = matured - lows[k], 0
         out[row, column + 2] = NAN
         if count > 0:
-            first = pool[start + low, RISK]
-            fraud = (pool[start + matured - 1, RISK] >> 1) - (first >> 1) + (first & 1)
+            fraud = (pool[start + matured - 1, RISK] >> 32) - fraud_before(pool, start, lows[k])
             out[row, column + 2] = np.float32(np.float64(fraud) / np.float64(count))
         out[row, column] = np.float32(count)
         out[row, column + 1] = np.float32(fraud)
         column += 3
-    out[row, column] = NAN
-    last = last_fraud(pool, start, position)
-    if last >= 0:
-        out[row, column] = np.float32(np.float64(time_ms - pool[start + last, TIME]) / 86400000.0)
-    return column + 1
+    low = lows[len(lows) - 1]
+    out[row, column], out[row, column + 1], out[row, column + 2] = NAN, NAN, np.float32(0)
+    if matured > low:
+        out[row, column + 2] = np.float32(min(streak_at(pool, start + matured - 1), matured - low))
+    if position > low:
+        before, fraud = fraud_before(pool, start, low), pool[start + position - 1, RISK] >> 32
+        if fraud > before:
+            oldest = pool[start + fraud_number(pool, start, low, position, before + 1), TIME]
+            newest = pool[start + fraud_number(pool, start, low, position, fraud), TIME]
+            out[row, column] = np.float32(np.float64(time_ms - oldest) / np.float64(DAY_MS))
+            out[row, column + 1] = np.float32(np.float64(time_ms - newest) / np.float64(DAY_MS))
+    return column + 3
+
+
+@inlined
+def fraud_before(pool: Words, start: int, i: int) -> int:
+    """Known fraud before event i of a chunk, among the events that it still has."""
+    known: int = (pool[start + i, RISK] >> 32) - (pool[start + i, RISK] & 1)
+    return known
 
 
 @compiled
-def last_fraud(pool: Words, start: int, position: int) -> int:
-    """Index of the last known fraud among the first `position` events, or -1: where the count of fraud first has its last value."""
-    if position == 0:
-        return -1
-    fraud = pool[start + position - 1, RISK] >> 1
-    low, high = 0, position - 1
+def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> int:
+    """Position, in low .. high - 1, of the event with which the known fraud reaches `number`."""
+    high -= 1
     while low < high:
         middle = (low + high) >> 1
-        if pool[start + middle, RISK] >> 1 == fraud:
+        if pool[start + middle, RISK] >> 32 >= number:
             high = middle
         else:
             low = middle + 1
-    return low if pool[start + low, RISK] & 1 == 1 else -1
+    return low
+
+
+@compiled
+def read_terminal(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    time_ms: int,
+    windows_ms: Words,
+    lows: Words,
+    distinct: Words,
+    out: Vectors,
+    row: int,
+) -> int:
+    """Write the terminal's features at time_ms; returns how many there are. lows and distinct are left as measure() wrote them.
+
+    windows_ms: lengths of the counted windows (as many as `distinct` has rows), the label delay, and where the risk windows begin.
+    """
+    start, length, counted = table[slot, START], table[slot, LENGTH], len(distinct)
+    is_newest = length == 0 or time_ms >= pool[start + length - 1, TIME]
+    position = length if is_newest else count_until(pool, start, length, time_ms)
+    measure(
+        pool, halves, table, slot, position, time_ms, windows_ms, counted, lows, distinct, TERMINAL_VALUES, TERMINAL_LINK
+    )  # fmt: skip
+    column = read_terminal_history(pool, halves, start, position, lows, distinct, out, row)
+    return read_terminal_risk(pool, start, position, time_ms, lows, counted, out, row, column)
+
+
+@compiled
+def add_terminal(
+    pool: Words,
+    halves: Halves,
+    table: Words,
+    slot: int,
+    events: Words,
+    event: int,
+    windows_ms: Words,
+    lows: Words,
+    distinct: Words,
+    places: Words,
+) -> None:
+    """Add row `event` of `events`, which was measured, not known as fraud; there must be room."""
+    start, length, counted = table[slot, START], table[slot, LENGTH], len(distinct)
+    position = count_until(pool, start, length, events[event, TIME])
+    trace(
+        pool, halves, table, slot, events, event, position, places, TERMINAL_VALUES, TERMINAL_LINK, TERMINAL_INDEX
+    )  # fmt: skip
+    if position == length:
+        append(
+            pool, halves, table, slot, events, event, counted, lows, distinct, places, TERMINAL_VALUES, TERMINAL_LINK,
+            TERMINAL_INDEX,
+        )  # fmt: skip
+    else:
+        insert(
+            pool, halves, table, slot, events, event, position, windows_ms, counted, places, TERMINAL_VALUES,
+            TERMINAL_LINK, TERMINAL_INDEX,
+        )  # fmt: skip
+    pool[start + position, RISK] = 0
+    for i in range(position, length + 1):
+        total_terminal(pool, halves, start, i)
 
 
 @compiled
 def judge_label(
-    pool: Words, table: Words, slot: int, time_ms: int, hashed: uint64, is_fraud: int, retention_ms: int
+    pool: Words, table: Words, slot: int, time_ms: int, hashed: int, is_fraud: int, retention_ms: int
 ) -> tuple[int, int]:
     """(outcome of a label, 1 if it changed something). The age decides first, so it does not matter what is in memory still."""
     start, length = table[slot, START], table[slot, LENGTH]
@@ -533,14 +1141,10 @@ def apply_terminals(
     table: Words,
     kinds: Bytes,
     slots: Words,
-    hashes: Hashes,
-    times: Words,
-    amounts: Words,
+    events: Words,
     is_fraud: Bytes,
-    history_ms: Words,
-    risk_ms: Words,
-    delay_ms: int,
-    span_ms: int,
+    windows_ms: Words,
+    counted: int,
     out: Vectors,
     outcomes: Bytes,
     late: Mask,
@@ -549,14 +1153,18 @@ def apply_terminals(
 ) -> int:
     """Read, then add, transactions, and apply labels, from `begin` on; returns the row it stopped at: the end, or the first
     that needs room."""
+    halves, windows = pool.view(np.int32), len(windows_ms)
+    span_ms = windows_ms[windows - 1]
+    lows, distinct = np.empty(windows, np.int64), np.empty((counted, TERMINAL_VALUES), np.int64)
+    places = np.empty((TERMINAL_VALUES, 3), np.int64)
     for row in range(begin, len(slots)):
-        slot, time_ms = slots[row], times[row]
+        slot, time_ms = slots[row], events[row, TIME]
         if kinds[row] == 1:
-            outcome, change = judge_label(pool, table, slot, time_ms, hashes[row], is_fraud[row], 2 * span_ms)
+            outcome, change = judge_label(pool, table, slot, time_ms, events[row, HASH], is_fraud[row], 2 * span_ms)
             outcomes[row], changed[row] = outcome, change == 1
             out[row, :] = NAN
             continue
-        if not make_room(pool, space, table, slot, 2 * span_ms):
+        if not make_room(pool, halves, space, table, slot, windows, 2 * span_ms):
             return row
         start, length = table[slot, START], table[slot, LENGTH]
         newest_ms = pool[start + length - 1, TIME] if length > 0 else time_ms
@@ -564,13 +1172,21 @@ def apply_terminals(
             outcomes[row] = TOO_LATE
             out[row, :] = NAN
             continue
-        position = length if time_ms >= newest_ms else count_until(pool, start, length, time_ms)
-        read_terminal(pool, start, position, time_ms, history_ms, risk_ms, delay_ms, out, row, 0)
-        insert_terminal(pool, table, slot, time_ms, amounts[row], hashes[row])
+        read_terminal(pool, halves, table, slot, time_ms, windows_ms, lows, distinct, out, row)
+        add_terminal(pool, halves, table, slot, events, row, windows_ms, lows, distinct, places)
         outcomes[row] = ACCEPTED
         late[row] = time_ms < newest_ms
         changed[row] = True
     return len(slots)
+
+
+@compiled
+def look_up_terminal(
+    pool: Words, table: Words, slot: int, time_ms: int, windows_ms: Words, counted: int, out: Vectors
+) -> int:
+    """Write the features that a transaction at time_ms would get into the only row of `out`; returns how many there are."""
+    lows, distinct = np.empty(len(windows_ms), np.int64), np.empty((counted, TERMINAL_VALUES), np.int64)
+    return read_terminal(pool, pool.view(np.int32), table, slot, time_ms, windows_ms, lows, distinct, out, 0)
 
 
 @compiled
@@ -579,18 +1195,25 @@ def replay_terminals(
     space: Words,
     table: Words,
     slots: Words,
-    hashes: Hashes,
-    times: Words,
-    amounts: Words,
-    span_ms: int,
+    events: Words,
+    windows_ms: Words,
+    counted: int,
     begin: int,
 ) -> int:
     """Add logged transactions and marks from `begin` on, unread and unjudged: the log holds what changed the state."""
+    halves, windows = pool.view(np.int32), len(windows_ms)
+    lows, distinct = np.empty(windows, np.int64), np.empty((counted, TERMINAL_VALUES), np.int64)
+    places = np.empty((TERMINAL_VALUES, 3), np.int64)
     for row in range(begin, len(slots)):
-        if amounts[row] < 0:
-            mark(pool, table, slots[row], times[row], hashes[row], 1 if amounts[row] == FRAUD_MARK else 0)
+        slot, time_ms, amount = slots[row], events[row, TIME], events[row, AMOUNT]
+        if amount < 0:
+            mark(pool, table, slot, time_ms, events[row, HASH], 1 if amount == FRAUD_MARK else 0)
             continue
-        if not make_room(pool, space, table, slots[row], 2 * span_ms):
+        if not make_room(pool, halves, space, table, slot, windows, 2 * windows_ms[windows - 1]):
             return row
-        insert_terminal(pool, table, slots[row], times[row], amounts[row], hashes[row])
+        position = count_until(pool, table[slot, START], table[slot, LENGTH], time_ms)
+        measure(
+            pool, halves, table, slot, position, time_ms, windows_ms, counted, lows, distinct, TERMINAL_VALUES, TERMINAL_LINK
+        )  # fmt: skip
+        add_terminal(pool, halves, table, slot, events, row, windows_ms, lows, distinct, places)
     return len(slots)

@@ -1,28 +1,35 @@
 """The state of entities: which are in memory, where their events stand, what changed since it was last stored.
 
-Rule 1. The truth about an entity is its log of 24-byte events (`EVENT`); everything in memory is rebuilt from it.
+Rule 1. The truth about an entity is its log of events (fraud/columns.py: 56 bytes for a card's, 32 for a terminal's); everything in
+        memory is rebuilt from it.
 Rule 2. A logged event is a transaction (amount_minor >= 0) or what became known of one (amount_minor -1: fraud, -2: genuine).
 Rule 3. Memory is a cache: evicting an entity whose changes were taken, and loading its log again, changes no later vector.
+Rule 4. Events expire by event time alone: those two spans behind their entity's newest are dropped, in memory and in the log.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fraud import fold_kernel as kernel
+from fraud.columns import Int64s
 
-EVENT: Final = np.dtype([("occurred_at_ms", "<i8"), ("amount_minor", "<i8"), ("transaction_hash", "<u8")])
 ROWS_AT_START: Final = 4096
 LOG_SLACK: Final = 16
+CACHE_LINE_BYTES: Final = 64
 
-Int64s = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
 Change = tuple[str, Literal["append", "set"], bytes]
+
+
+def _aligned(rows: int, words: int) -> Int64s:
+    """An empty array int64 [rows, words] that begins where a cache line does: a row then spans as few lines as it can."""
+    room = np.empty(rows * words + CACHE_LINE_BYTES // 8, np.int64)
+    skip = -room.ctypes.data % CACHE_LINE_BYTES // 8
+    return room[skip : skip + rows * words].reshape(rows, words)
 
 
 class EntityState(ABC):
@@ -32,14 +39,17 @@ class EntityState(ABC):
     keep_changes: whether take_changes() will be called; a backfill has nothing to store.
     """
 
-    words: ClassVar[int]
+    words: ClassVar[int]  # of a row of the pool
+    event: ClassVar[tuple[str, ...]]  # the words of an event, which a row begins with
     span_ms: ClassVar[int]
+    table_words: ClassVar[int]  # of what the table holds of an entity
+    windows_ms: ClassVar[Int64s]  # the last is the span
 
     def __init__(self, *, rows: int = ROWS_AT_START, keep_changes: bool = True) -> None:
-        self._pool = np.empty((rows, self.words), np.int64)
+        self._pool = _aligned(rows, self.words)
         self._space = np.full(1 + kernel.CLASSES, -1, np.int64)
         self._space[0] = 0
-        self._table = np.zeros((0, 3), np.int64)
+        self._table = np.zeros((0, self.table_words), np.int64)
         self._last_used = np.zeros(0, np.int64)
         self._logged = np.zeros(0, np.int64)
         self._logged_max = np.zeros(0, np.int64)
@@ -48,7 +58,7 @@ class EntityState(ABC):
         self._slot_of: dict[str, int] = {}
         self._uses = 0
         self._keep_changes = keep_changes
-        self._changes: list[tuple[Int64s, npt.NDArray[np.void]]] = []
+        self._changes: list[tuple[Int64s, Int64s]] = []
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -56,8 +66,15 @@ class EntityState(ABC):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the events in memory are given, used or not."""
-        return self._pool.nbytes
+        """Bytes that the events in memory and what is known of their entities are given, used or not."""
+        return self._pool.nbytes + self._table.nbytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Those of memory_bytes that are in the chunks of entities."""
+        classes = self._table[: len(self._ids), kernel.CLASS]
+        rows = int(np.left_shift(1, classes[classes >= 0]).sum())
+        return rows * self.words * 8 + len(self._slot_of) * self._table.shape[1] * 8
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` that are not in memory, each once, in order."""
@@ -66,9 +83,8 @@ class EntityState(ABC):
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
-        get = self._slot_of.get
-        found = [get(i, -1) for i in ids]
-        if -1 in found:
+        found = list(map(self._slot_of.get, ids))
+        if None in found:
             found = [self._slot(i) for i in ids]
         return np.array(found, np.int64)
 
@@ -79,18 +95,24 @@ class EntityState(ABC):
     def load_many(self, logs: Sequence[tuple[str, bytes]]) -> None:
         """load() for many entities, each at most once. Raises ValueError for a log that is not whole events; nothing is loaded."""
         for entity_id, blob in logs:
-            if len(blob) % EVENT.itemsize:
+            if len(blob) % self.event_bytes():
                 raise ValueError(
-                    f"log of {entity_id!r}: {len(blob)} bytes are not whole events of {EVENT.itemsize}; delete it and replay"
+                    f"log of {entity_id!r}: {len(blob)} bytes are not whole events of {self.event_bytes()}; delete it and replay"
                 )
         slots = self.slots([entity_id for entity_id, _ in logs])
         self._use(slots)
         for slot in slots.tolist():
             self._forget_events(slot)
-        sizes = np.array([len(blob) // EVENT.itemsize for _, blob in logs], np.int64)
+        sizes = np.array([len(blob) // self.event_bytes() for _, blob in logs], np.int64)
         self._logged[slots] = sizes
         self._logged_max[slots] = LOG_SLACK
-        self._replay(np.repeat(slots, sizes), np.frombuffer(b"".join(blob for _, blob in logs), EVENT))
+        words = np.frombuffer(b"".join(blob for _, blob in logs), "<i8").astype(np.int64)
+        self._replay(np.repeat(slots, sizes), words.reshape(-1, len(self.event)))
+
+    @classmethod
+    def event_bytes(cls) -> int:
+        """Bytes of one logged event."""
+        return 8 * len(cls.event)
 
     def take_changes(self) -> list[Change]:
         """What must be stored of every entity changed since the last call, one change each.
@@ -104,24 +126,21 @@ class EntityState(ABC):
         events = np.concatenate([events for _, events in self._changes])
         self._changes = []
         order = np.argsort(slots, kind="stable")
-        data = events[order].tobytes()
+        data = events[order].astype("<i8").tobytes()
         slots = slots[order]
         begins = np.ones(len(slots), np.bool_)
         np.not_equal(slots[1:], slots[:-1], out=begins[1:])
         starts = begins.nonzero()[0]
         touched, counts = slots[starts], np.diff(starts, append=len(slots))
         self._logged[touched] += counts
-        overgrown = set(touched[self._logged[touched] > self._logged_max[touched]].tolist())
-        changes: list[Change] = []
-        size = EVENT.itemsize
-        for slot, start, count in zip(touched.tolist(), starts.tolist(), counts.tolist(), strict=True):
-            entity_id = self._ids[slot]
-            assert entity_id is not None
-            compact = self._compacted(slot) if slot in overgrown else None
-            if compact is None:
-                changes.append((entity_id, "append", data[start * size : (start + count) * size]))
-            else:
-                changes.append((entity_id, "set", compact))
+        ids: Any = map(self._ids.__getitem__, touched.tolist())
+        size = self.event_bytes()
+        begin, end = (starts * size).tolist(), ((starts + counts) * size).tolist()
+        changes: list[Change] = [(i, "append", data[a:b]) for i, a, b in zip(ids, begin, end, strict=True)]
+        for row in np.flatnonzero(self._logged[touched] > self._logged_max[touched]).tolist():
+            compact = self._compacted(int(touched[row]))
+            if compact is not None:
+                changes[row] = (changes[row][0], "set", compact)
         return changes
 
     def evict(self, entities_max: int) -> int:
@@ -146,29 +165,29 @@ class EntityState(ABC):
         return excess
 
     @abstractmethod
-    def _replay(self, slots: Int64s, events: npt.NDArray[np.void]) -> None:
+    def _replay(self, slots: Int64s, events: Int64s) -> None:
         """Add logged events to the entities at `slots`."""
 
-    def _position(self, entity_id: str, time_ms: int) -> tuple[int, int]:
-        """(start of the entity's chunk, number of its events not after time_ms)."""
+    def _table_of(self, entity_id: str, time_ms: int) -> tuple[Int64s, int]:
+        """(table, slot) to read an entity at time_ms; a blank one for an entity that is not in memory."""
         slot = self._slot_of.get(entity_id)
         if slot is None:
-            return 0, 0
-        start, _, length = self._table[slot].tolist()
+            blank = np.zeros((1, self._table.shape[1]), np.int64)
+            blank[0, kernel.CLASS] = -1
+            return blank, 0
+        start, _, length = self._table[slot, : kernel.TAIL].tolist()
         if length and time_ms < self._pool[start + length - 1, kernel.TIME] - self.span_ms:
             raise ValueError(
                 f"{entity_id!r} at {time_ms} ms: further behind its newest transaction than {self.span_ms} ms"
             )
-        return start, kernel.count_until(self._pool, start, length, time_ms)
+        return self._table, slot
 
     def _use(self, slots: Int64s) -> None:
         self._uses += 1
         self._last_used[slots] = self._uses
 
-    def _note(self, slots: Int64s, times: Int64s, amounts: Int64s, hashes: Hashes) -> None:
+    def _note(self, slots: Int64s, events: Int64s) -> None:
         if self._keep_changes and len(slots):
-            events = np.empty(len(slots), EVENT)
-            events["occurred_at_ms"], events["amount_minor"], events["transaction_hash"] = times, amounts, hashes
             self._changes.append((slots, events))
 
     def _slot(self, entity_id: str) -> int:
@@ -183,53 +202,56 @@ class EntityState(ABC):
             if slot == len(self._table):
                 self._lengthen_tables()
         self._slot_of[entity_id] = slot
-        self._table[slot] = (0, -1, 0)
+        self._clear(slot)
         self._logged[slot] = 0
         self._logged_max[slot] = LOG_SLACK
         return slot
 
     def _lengthen_tables(self) -> None:
         more = max(64, len(self._table) // 2)
-        self._table = np.concatenate([self._table, np.zeros((more, 3), np.int64)])
+        self._table = np.concatenate([self._table, np.zeros((more, self._table.shape[1]), np.int64)])
         self._last_used, self._logged, self._logged_max = (
             np.concatenate([column, np.zeros(more, np.int64)])
             for column in (self._last_used, self._logged, self._logged_max)
         )
 
     def _forget_events(self, slot: int) -> None:
-        start, size_class, _ = self._table[slot].tolist()
+        start, size_class = self._table[slot, : kernel.LENGTH].tolist()
         if size_class >= 0:
             kernel.free_chunk(self._pool, self._space, start, size_class)
-        self._table[slot] = (0, -1, 0)
+        self._clear(slot)
+
+    def _clear(self, slot: int) -> None:
+        self._table[slot] = 0
+        self._table[slot, kernel.CLASS] = -1
 
     def _grow(self) -> None:
         """A bigger pool, with the chunks side by side: also where freed chunks of sizes that nobody needs are reclaimed."""
         classes = self._table[: len(self._ids), kernel.CLASS]
+        if classes.max(initial=0) == kernel.CLASSES - 1:
+            raise MemoryError(
+                f"an entity has {2 ** (kernel.CLASSES - 1)} transactions within two spans: more are not meant"
+            )
         sizes = np.left_shift(1, classes[classes >= 0])
         used = int(sizes.sum())
         largest = int(sizes.max(initial=1 << kernel.SMALLEST_CLASS))
-        pool = np.empty((used + max(used // 2, 2 * largest), self.words), np.int64)
+        pool = _aligned(used + max(used // 2, 2 * largest), self.words)
         self._space[:] = -1
         self._space[0] = kernel.repack(self._pool, pool, self._table, len(self._ids))
         self._pool = pool
 
     def _compacted(self, slot: int) -> bytes | None:
         """The shortest log of an entity, or None if its log is at most twice as long; then it is asked again later."""
-        first, extra = kernel.oldest_needed(self._pool, self._table, slot, 2 * self.span_ms)
-        start, _, length = self._table[slot].tolist()
-        kept = np.arange(first, length) if extra < 0 else np.concatenate([[extra], np.arange(first, length)])
-        events = self._events(self._pool[start + kept])
+        first = kernel.first_needed(self._pool, self._table, slot, 2 * self.span_ms)
+        start, _, length = self._table[slot, : kernel.TAIL].tolist()
+        events = self._events(self._pool[start + first : start + length])
         size = len(events)
         self._logged_max[slot] = 2 * size + LOG_SLACK
         if self._logged[slot] <= self._logged_max[slot]:
             return None
         self._logged[slot] = size
-        return events.tobytes()
+        return events.astype("<i8").tobytes()
 
-    def _events(self, rows: Int64s) -> npt.NDArray[np.void]:
+    def _events(self, rows: Int64s) -> Int64s:
         """Rows of the pool as logged events."""
-        events = np.empty(len(rows), EVENT)
-        events["occurred_at_ms"] = rows[:, kernel.TIME]
-        events["amount_minor"] = rows[:, kernel.AMOUNT]
-        events["transaction_hash"] = rows[:, kernel.HASH].view(np.uint64)
-        return events
+        return rows[:, : len(self.event)]

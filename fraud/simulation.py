@@ -53,7 +53,7 @@ class ScenarioRun:
 
 
 class Simulation:
-    """The fold. `clock` is None until a producer has started one.
+    """The fold. `clock` is None until a producer has started one; `cards`: how many its world has, None when unknown.
 
     >>> simulation = Simulation()
     >>> simulation.apply(SetClock("a", 0, speed=60, paused=False, event_time_ms=0), 1_000)
@@ -64,6 +64,7 @@ class Simulation:
 
     def __init__(self) -> None:
         self.clock: ClockState | None = None
+        self.cards: int | None = None
         self.runs: dict[str, ScenarioRun] = {}
 
     def apply(self, request: ControlRequest, appended_at_ms: int) -> None:
@@ -84,6 +85,7 @@ class Simulation:
                     self.runs[run_id] = replace(run, end_ms=max(run.begin_ms, min(run.end_ms, now_ms)))
 
     def _set_clock(self, request: SetClock, at_ms: int) -> None:
+        self.cards = self.cards if request.cards is None else request.cards
         before = self.clock or ClockState(0, at_ms, 1.0, paused=True)
         if request.event_time_ms is None and self.clock is None:
             return

@@ -19,12 +19,13 @@ DAY_MS: Final = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A length of event time and the name it has in features: `1h`, `24h`, `7d`."""
+    """A length of event time and the name it has in features: `5m`, `1h`, `24h`, `7d`."""
 
     name: str
     length_ms: int
 
 
+MINUTES_5: Final = Window("5m", 5 * MINUTE_MS)
 HOUR: Final = Window("1h", HOUR_MS)
 HOURS_24: Final = Window("24h", DAY_MS)
 DAYS_1: Final = Window("1d", DAY_MS)

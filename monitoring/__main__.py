@@ -17,6 +17,7 @@ import typer
 
 from adapters.lake import Lake, LakeGapError
 from adapters.settings import StackSettings
+from monitoring.caught_command import show_caught
 from monitoring.parity import NothingServedError, Parity, measure_parity
 from monitoring.settings import MonitoringSettings
 
@@ -149,6 +150,8 @@ def _nothing(message: str) -> NoReturn:
     print(message, file=sys.stderr)
     raise typer.Exit(3)
 
+
+app.command("caught")(show_caught)
 
 if __name__ == "__main__":
     app()

@@ -19,6 +19,7 @@ import polars as pl
 from adapters.kafka import partition_for
 from adapters.lake import Lake
 from fraud import topics
+from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError
 from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
 from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold
@@ -73,6 +74,7 @@ class _Cards:
     offsets: Int64s
     terminal_ids: list[str]
     hashes: npt.NDArray[np.uint64]
+    card_hashes: npt.NDArray[np.uint64]
     times: Int64s
     amounts: Int64s
     vectors: Floats
@@ -143,23 +145,21 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
                 offsets.append(offset)
             except BadMessageError:
                 parity.refused += 1
-        hashes = np.array([id_hash(t.transaction_id) for t in good], np.uint64)
-        times = np.array([t.occurred_at_ms for t in good], np.int64)
-        amounts = np.array([t.amount_minor for t in good], np.int64)
-        result = fold.apply([t.card_id for t in good], hashes, times, amounts)
+        told = CardColumns.of(good)
+        result = fold.apply([t.card_id for t in good], told)
         kept = result.outcome == ACCEPTED
         parity.not_accepted += len(good) - int(kept.sum())
-        parts.append(
-            (np.array(offsets, np.int64)[kept], hashes[kept], times[kept], amounts[kept], result.vectors[kept])
-        )
+        paying = np.array([known_hash(t.card_id) for t in good], np.uint64)
+        columns = (told.transaction_hash, paying, told.occurred_at_ms, told.amount_minor, result.vectors)
+        parts.append((np.array(offsets, np.int64)[kept], *(column[kept] for column in columns)))
         ids += [sys.intern(t.terminal_id) for t, keep in zip(good, kept.tolist(), strict=True) if keep]
         done += frame.height
         say(f"transactions/{partition}: {done} records folded")
     if not parts:
-        empty = [np.empty(0, dtype) for dtype in (np.int64, np.uint64, np.int64, np.int64)]
+        empty = [np.empty(0, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.int64, np.int64)]
         parts = [(*empty, np.empty((0, _CARD_WIDTH), np.float32))]
-    offsets_, hashes_, times_, amounts_, vectors_ = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _Cards(offsets_, ids, hashes_, times_, amounts_, vectors_, log_end)
+    all_offsets, hashes, paying, times, amounts, vectors = (np.concatenate(c) for c in zip(*parts, strict=True))
+    return _Cards(all_offsets, ids, hashes, paying, times, amounts, vectors, log_end)
 
 
 def _read_labels(lake: Lake, partition: int) -> _Labels:
@@ -257,6 +257,7 @@ class _TerminalRows:
     keys: Int64s
     ids: list[str]
     hashes: npt.NDArray[np.uint64]
+    card_hashes: npt.NDArray[np.uint64]
     times: Int64s
     amounts: Int64s
     is_fraud: npt.NDArray[np.uint8]
@@ -287,13 +288,14 @@ def _contents(is_label: Mask, origins: Int64s, offsets: Int64s, index: Int64s, l
     rows = len(index)
     ids = [""] * rows
     hashes, times, amounts = np.zeros(rows, np.uint64), np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    card_hashes = np.zeros(rows, np.uint64)
     is_fraud, vectors = np.zeros(rows, np.uint8), np.full((rows, _CARD_WIDTH), np.nan, np.float32)
     for origin in np.unique(origins).tolist():
         at = np.flatnonzero((origins == origin) & ~is_label)
         if len(at):
             cards, found = logs.cards[origin], index[at]
             hashes[at], times[at], amounts[at] = cards.hashes[found], cards.times[found], cards.amounts[found]
-            vectors[at] = cards.vectors[found]
+            card_hashes[at], vectors[at] = cards.card_hashes[found], cards.vectors[found]
             _put(ids, at, cards.terminal_ids, found)
         at = np.flatnonzero((origins == origin) & is_label)
         if len(at):
@@ -301,7 +303,7 @@ def _contents(is_label: Mask, origins: Int64s, offsets: Int64s, index: Int64s, l
             hashes[at], times[at], is_fraud[at] = labels.hashes[found], labels.times[found], labels.is_fraud[found]
             _put(ids, at, labels.terminal_ids, found)
     kind = np.where(is_label, LABEL, TRANSACTION).astype(np.uint8)
-    return _TerminalRows(kind, _keys(origins, offsets), ids, hashes, times, amounts, is_fraud, vectors)
+    return _TerminalRows(kind, _keys(origins, offsets), ids, hashes, card_hashes, times, amounts, is_fraud, vectors)
 
 
 def _put(ids: list[str], at: Int64s, names: list[str], found: Int64s) -> None:
@@ -311,7 +313,8 @@ def _put(ids: list[str], at: Int64s, names: list[str], found: Int64s) -> None:
 
 def _fold_terminals(fold: TerminalFold, rows: _TerminalRows) -> tuple[Int64s, Floats, Mask]:
     """Keys and whole vectors of the chunk's transactions, and which of them the terminal's fold accepts."""
-    result = fold.apply(rows.kind, rows.ids, rows.hashes, rows.times, rows.amounts, rows.is_fraud)
+    told = TerminalColumns(rows.kind, rows.hashes, rows.times, rows.amounts, rows.card_hashes, rows.is_fraud)
+    result = fold.apply(rows.ids, told)
     is_transaction = rows.kind == TRANSACTION
     vectors = np.concatenate([rows.card_vectors[is_transaction], result.vectors[is_transaction]], axis=1)
     return rows.keys[is_transaction], vectors, result.outcome[is_transaction] == ACCEPTED

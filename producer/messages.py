@@ -14,6 +14,7 @@ import polars as pl
 
 from adapters.kafka import Headers, Record, partition_for
 from fraud import labels, transaction
+from fraud.truth import Truth
 
 _NO_HEADERS: Final[Headers] = []
 _TRANSACTION_JSON: Final = (
@@ -22,6 +23,13 @@ _TRANSACTION_JSON: Final = (
     + '","occurred_at_ms":{},"sent_at_ms":{},"schema_version":'
     + f"{transaction.BARE_VERSION}"
     "}}"
+)
+_PLACED_JSON: Final = (
+    '{{"transaction_id":"{}","card_id":"{}","terminal_id":"{}","amount_minor":{},"currency":"'
+    + transaction.LEDGER_CURRENCY
+    + '","occurred_at_ms":{},"sent_at_ms":{},"schema_version":'
+    + f"{transaction.PLACED_VERSION}"
+    + ',"merchant_id":"{}","mcc":"{}","country":"{}","channel":"{}","device_id":{},"latitude_cdeg":{},"longitude_cdeg":{}}}'
 )
 _LABEL_JSON: Final = (
     '{{"transaction_id":"{}","card_id":"{}","terminal_id":"{}","occurred_at_ms":{},"is_fraud":{},"known_at_ms":{},'
@@ -34,6 +42,28 @@ def transaction_values(rows: pl.DataFrame) -> list[bytes]:
     """The messages of transactions, sent at their clock_ms."""
     columns = ("transaction_id", "card_id", "terminal_id", "amount_minor", "occurred_at_ms", "clock_ms")
     return _formatted(rows, _TRANSACTION_JSON, columns)
+
+
+def placed_transaction_values(rows: pl.DataFrame) -> list[bytes]:
+    """The messages of a world's transactions (version 2), sent at their clock_ms."""
+    quoted = pl.when(pl.col("device_id").is_null()).then(pl.lit("null")).otherwise(pl.format('"{}"', "device_id"))
+    numbers = [pl.col(name).cast(pl.String).fill_null("null") for name in ("latitude_cdeg", "longitude_cdeg")]
+    columns = ("transaction_id", "card_id", "terminal_id", "amount_minor", "occurred_at_ms", "clock_ms")
+    places = ("merchant_id", "mcc", "country", "channel")
+    values: list[bytes] = (
+        rows.select(pl.format(_PLACED_JSON, *columns, *places, quoted, *numbers).cast(pl.Binary)).to_series().to_list()
+    )
+    return values
+
+
+def truth_records(rows: pl.DataFrame, run_id: str | None) -> list[Record]:
+    """The truth about the frauds among a plan's rows."""
+    frauds = rows.filter((pl.col("scenario") != "") & ~pl.col("is_copy"))
+    columns = frauds.select("transaction_id", "card_id", "occurred_at_ms", "scenario")
+    return [
+        (None, Truth(transaction_id, card_id, at_ms, scenario, run_id).to_json(), _NO_HEADERS)
+        for transaction_id, card_id, at_ms, scenario in columns.iter_rows()
+    ]
 
 
 def label_values(rows: pl.DataFrame) -> list[bytes]:
@@ -54,6 +84,11 @@ def partitions_of(ids: pl.Series, partitions: int) -> pl.Series:
 def transaction_writes(rows: pl.DataFrame, partitions: int) -> Iterator[tuple[int, list[Record]]]:
     """Records of the transactions, by partition."""
     return _writes(rows, "card_id", transaction_values(rows), partitions)
+
+
+def placed_transaction_writes(rows: pl.DataFrame, partitions: int) -> Iterator[tuple[int, list[Record]]]:
+    """Records of a world's transactions, by partition."""
+    return _writes(rows, "card_id", placed_transaction_values(rows), partitions)
 
 
 def label_writes(rows: pl.DataFrame, partitions: int) -> Iterator[tuple[int, list[Record]]]:

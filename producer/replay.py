@@ -124,7 +124,7 @@ def run(run: Run, target: Target, follow: bool, stop: threading.Event) -> Summar
         Meter({"sent": remaining, "scored": remaining}) as meter,
     ):
         begin_s = time.monotonic()
-        with _following(outcome, meter):
+        with following(outcome, meter):
             sent = _send_and_save(run, target, meter, stop)
         send_seconds = time.monotonic() - begin_s
         expected = outcome.expected()
@@ -176,7 +176,7 @@ def _reporting(run: Run, meter: Meter) -> Report:
 
 
 @contextmanager
-def _following(outcome: Outcome, meter: Meter) -> Iterator[None]:
+def following(outcome: Outcome, meter: Meter) -> Iterator[None]:
     """Read outcomes in a thread while the block sends."""
     done = threading.Event()
     failed: list[Exception] = []

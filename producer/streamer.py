@@ -212,7 +212,7 @@ class LiveKafka:
             linger_ms=linger_ms,
         )
 
-    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes) -> None:
         """Hand over one record. Raises the error of an earlier one."""
         self._raise_failed()
         self._producer.send(topic, value=value, key=key, partition=partition).add_errback(self._failed.append)

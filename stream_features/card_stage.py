@@ -14,10 +14,11 @@ import numpy as np
 
 from adapters.state_store import Effect, StageState
 from fraud import packed, topics
+from fraud.columns import CardColumns
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold
 from fraud.packed import Column
-from fraud.transaction import Transaction, id_hash, parse_transaction
+from fraud.transaction import Transaction, parse_transaction
 from stream_features.stage import (
     Clock,
     Refused,
@@ -81,10 +82,9 @@ class CardStage:
 
     def step(self, decoded: Arrivals) -> Step:
         """Fold the batch: vectors for the accepted, dead letters for the rest."""
-        columns = self._columns(decoded)
-        result = self._fold.apply(
-            columns["card_id"], columns["transaction_hash"], columns["occurred_at_ms"], columns["amount_minor"]
-        )
+        told = CardColumns.of(decoded.transactions)
+        columns = self._columns(decoded, told)
+        result = self._fold.apply([t.card_id for t in decoded.transactions], told)
         refused = decoded.refused + [
             self._refusal(_too_late(decoded.transactions[i]), decoded.records[i])
             for i in np.flatnonzero(result.outcome == TOO_LATE).tolist()
@@ -123,7 +123,7 @@ class CardStage:
         """Cards in memory."""
         return len(self._fold)
 
-    def _columns(self, decoded: Arrivals) -> dict[str, Any]:
+    def _columns(self, decoded: Arrivals, told: CardColumns) -> dict[str, Any]:
         transactions, records = decoded.transactions, decoded.records
         columns: dict[str, Column] = {
             "origin_partition": np.full(len(records), self._partition, np.int32),
@@ -131,10 +131,10 @@ class CardStage:
             "transaction_id": [t.transaction_id for t in transactions],
             "card_id": [t.card_id for t in transactions],
             "terminal_id": [t.terminal_id for t in transactions],
-            "amount_minor": np.array([t.amount_minor for t in transactions], np.int64),
-            "occurred_at_ms": np.array([t.occurred_at_ms for t in transactions], np.int64),
+            "amount_minor": told.amount_minor,
+            "occurred_at_ms": told.occurred_at_ms,
             "ingested_at_ms": np.array([r.timestamp for r in records], np.int64),
-            "transaction_hash": np.array([id_hash(t.transaction_id) for t in transactions], np.uint64),
+            "transaction_hash": told.transaction_hash,
         }
         return columns
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from adapters.state_store import Effect, StageState
 from fraud import packed, topics
+from fraud.columns import TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH
 from fraud.fold import (
@@ -38,8 +39,6 @@ from stream_features.stage import (
     packed_writes,
     wall_clock_ms,
 )
-
-FOLD_COLUMNS: Final = ("kind", "terminal_id", "transaction_hash", "occurred_at_ms", "amount_minor", "is_fraud")
 
 
 @dataclass(slots=True)
@@ -106,12 +105,12 @@ class TerminalStage:
         newest = self.state.event_time_ms
         if decoded.batches:
             rows = _concatenate(decoded.batches)
-            result = self._fold.apply(*(rows[name] for name in FOLD_COLUMNS))
+            result = self._fold.apply([t for batch in decoded.batches for t in batch.text("terminal_id")], rows)
             outcome = result.outcome
             refused += [_refusal(decoded.batches, outcome, i) for i in np.flatnonzero(_is_refused(outcome)).tolist()]
             accepted = np.flatnonzero(outcome == ACCEPTED)
             if len(accepted):
-                newest = max(newest, int(rows["occurred_at_ms"][accepted].max()))
+                newest = max(newest, int(rows.occurred_at_ms[accepted].max()))
                 writes += self._vectors(decoded.batches, rows, accepted, result.vectors)
             late = int(result.late.sum())
             counters |= {
@@ -145,12 +144,12 @@ class TerminalStage:
     def _vectors(
         self,
         batches: Sequence[Batch],
-        rows: dict[str, Any],
+        rows: TerminalColumns,
         accepted: np.ndarray[Any, Any],
         terminal: np.ndarray[Any, Any],
     ) -> list[Any]:
         transactions = [batch for batch in batches if batch.kind == packed.CARD_VECTORS]
-        is_transaction = np.flatnonzero(rows["kind"] == TRANSACTION)
+        is_transaction = np.flatnonzero(rows.kind == TRANSACTION)
         keep = np.searchsorted(is_transaction, accepted)  # rows among the transactions alone
         columns: dict[str, packed.Column] = {}
         for name, dtype in packed.COLUMNS[packed.VECTORS].items():
@@ -171,19 +170,24 @@ def _feature_hash(batch: Batch) -> str:
     return told
 
 
-def _concatenate(batches: Sequence[Batch]) -> dict[str, Any]:
+def _concatenate(batches: Sequence[Batch]) -> TerminalColumns:
     def of(batch: Batch, name: str, absent: int, dtype: str) -> np.ndarray[Any, Any]:
         return batch.array(name) if name in batch.columns else np.full(batch.rows, absent, dtype)
 
+    def cards(batch: Batch) -> np.ndarray[Any, Any]:
+        if batch.kind == packed.LABELS:
+            return np.zeros(batch.rows, np.uint64)
+        return np.array([known_hash(card_id) for card_id in batch.text("card_id")], np.uint64)
+
     kinds = [np.full(batch.rows, LABEL if batch.kind == packed.LABELS else TRANSACTION, np.uint8) for batch in batches]
-    return {
-        "kind": np.concatenate(kinds),
-        "terminal_id": [t for batch in batches for t in batch.text("terminal_id")],
-        "transaction_hash": np.concatenate([batch.array("transaction_hash") for batch in batches]),
-        "occurred_at_ms": np.concatenate([batch.array("occurred_at_ms") for batch in batches]),
-        "amount_minor": np.concatenate([of(batch, "amount_minor", 0, "<i8") for batch in batches]),
-        "is_fraud": np.concatenate([of(batch, "is_fraud", 0, "|u1") for batch in batches]),
-    }
+    return TerminalColumns(
+        kind=np.concatenate(kinds),
+        transaction_hash=np.concatenate([batch.array("transaction_hash") for batch in batches]),
+        occurred_at_ms=np.concatenate([batch.array("occurred_at_ms") for batch in batches]),
+        amount_minor=np.concatenate([of(batch, "amount_minor", 0, "<i8") for batch in batches]),
+        card_hash=np.concatenate([cards(batch) for batch in batches]),
+        is_fraud=np.concatenate([of(batch, "is_fraud", 0, "|u1") for batch in batches]),
+    )
 
 
 def _is_refused(outcome: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

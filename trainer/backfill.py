@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ import polars as pl
 import typer
 
 from fraud import features
+from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns, country_code, known_hash
 from fraud.fold import (
     ACCEPTED,
     DUPLICATE,
@@ -36,12 +37,15 @@ from fraud.fold import (
     CardFold,
     TerminalFold,
 )
-from fraud.transaction import AMOUNT_MINOR_MAX, id_hash
+from fraud.transaction import AMOUNT_MINOR_MAX, LATITUDE_MAX_CDEG, LONGITUDE_MAX_CDEG, id_hash
 from fraud.wire import ID_PATTERN, TIME_MAX_MS, TIME_MIN_MS
 
 IDS: Final = ("transaction_id", "card_id", "terminal_id")
 NUMBERS: Final = ("amount_minor", "occurred_at_ms")
 LABELS: Final = ("label_is_fraud", "label_known_at_ms")
+PLACE_IDS: Final = ("merchant_id", "device_id")
+PLACE: Final = ("latitude_cdeg", "longitude_cdeg")
+COLUMNS: Final = (*IDS, *NUMBERS, *LABELS, *PLACE_IDS, "country", *PLACE)
 EXIT_BAD_FILE: Final = 2
 
 Int64s = npt.NDArray[np.int64]
@@ -66,24 +70,29 @@ class Backfilled:
 def backfill(table: pl.DataFrame) -> Backfilled:
     """Fold all rows of `table` (its columns: see checked()). Raises BadFileError."""
     table = checked(table)
-    hashes = np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64)
-    times, amounts = table["occurred_at_ms"].to_numpy(), table["amount_minor"].to_numpy()
+    told = card_columns(table)
     cards = CardFold(keep_changes=False)
-    card = cards.apply_slots(_slots(cards, table["card_id"]), hashes, times, amounts)
-    log = _terminal_log(table, times, card.outcome == ACCEPTED)
+    card = cards.apply_slots(_slots(cards, table["card_id"]), told)
+    log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
     terminals = TerminalFold(keep_changes=False)
     slots = _slots(terminals, table["terminal_id"])
     is_fraud = np.where(log.kind == LABEL, log.is_fraud[log.row], 0).astype(np.uint8)
-    terminal = terminals.apply_slots(
-        log.kind, slots[log.row], hashes[log.row], times[log.row], amounts[log.row], is_fraud
+    rows_of_log = TerminalColumns(
+        log.kind,
+        told.transaction_hash[log.row],
+        told.occurred_at_ms[log.row],
+        told.amount_minor[log.row],
+        _hashes(table["card_id"])[log.row],
+        is_fraud,
     )
+    terminal = terminals.apply_slots(slots[log.row], rows_of_log)
     served = terminal.outcome == ACCEPTED
     rows = log.row[served]
-    columns = {"transaction_id": table["transaction_id"][rows]}
+    vectors = {"transaction_id": table["transaction_id"][rows]}
     width = card.vectors.shape[1]
     for i, name in enumerate(features.NAMES):
         column = card.vectors[rows, i] if i < width else terminal.vectors[served, i - width]
-        columns[name] = pl.Series(name, column)
+        vectors[name] = pl.Series(name, column)
     counts = {
         "transactions": table.height,
         "served": len(rows),
@@ -95,7 +104,41 @@ def backfill(table: pl.DataFrame) -> Backfilled:
         "labels expired": int((terminal.outcome == LABEL_EXPIRED).sum()),
         "labels known after the last transaction": log.labels_after_end,
     }
-    return Backfilled(pl.DataFrame(columns), counts)
+    return Backfilled(pl.DataFrame(vectors), counts)
+
+
+def card_columns(table: pl.DataFrame) -> CardColumns:
+    """The columns of a checked() table as the cards' fold takes them."""
+    codes = _mapped(table["country"], country_code, pl.Int64)
+    latitude, longitude = (table[name].fill_null(NOWHERE_CDEG).to_numpy() for name in PLACE)
+    return CardColumns(
+        transaction_hash=np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64),
+        occurred_at_ms=table["occurred_at_ms"].to_numpy(),
+        amount_minor=table["amount_minor"].to_numpy(),
+        terminal_hash=_hashes(table["terminal_id"]),
+        merchant_hash=_hashes(table["merchant_id"]),
+        device_hash=_hashes(table["device_id"]),
+        country=codes,
+        latitude_cdeg=latitude,
+        longitude_cdeg=longitude,
+    )
+
+
+def _hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
+    return _mapped(ids, known_hash, pl.UInt64)
+
+
+def _mapped(column: pl.Series, number: Callable[[str | None], int], dtype: type[pl.DataType]) -> npt.NDArray[Any]:
+    """number() of each value, by way of the distinct ones."""
+    distinct = column.unique().rename("value")
+    numbers = pl.Series("number", [number(value) for value in distinct.to_list()], dtype)
+    of_value = pl.DataFrame([distinct, numbers])
+    joined = (
+        column.rename("value")
+        .to_frame()
+        .join(of_value, on="value", how="left", maintain_order="left", nulls_equal=True)
+    )
+    return joined["number"].to_numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +183,9 @@ def checked(table: pl.DataFrame) -> pl.DataFrame:
     """The columns that the fold takes, with ids as text, numbers as Int64, labels as Boolean and Int64 (null: no label).
 
     Required: transaction_id, card_id, terminal_id (text or integers), amount_minor, occurred_at_ms (integers).
-    Optional, but only together: label_is_fraud (Boolean, or 0 and 1), label_known_at_ms (integer), both null for no label.
+    Optional, null where there is none: merchant_id, device_id (text or integers), country (two capitals).
+    Optional, but only together: latitude_cdeg, longitude_cdeg (integers, both null for no place); label_is_fraud (Boolean, or 0 and
+    1), label_known_at_ms (integer), both null for no label.
     Other columns are left out. Raises BadFileError for the first thing wrong.
     """
     _check_columns(table)
@@ -152,23 +197,32 @@ def checked(table: pl.DataFrame) -> pl.DataFrame:
     else:
         none = [None] * table.height
         columns += [pl.Series(LABELS[0], none, pl.Boolean), pl.Series(LABELS[1], none, pl.Int64)]
+    columns += [_checked_id(_column(table, name, pl.String), required=False) for name in PLACE_IDS]
+    columns += [_checked_country(_column(table, "country", pl.String)), *_checked_place(table)]
     return pl.DataFrame(columns)
 
 
+def _column(table: pl.DataFrame, name: str, dtype: type[pl.DataType]) -> pl.Series:
+    """A column, or nulls in its place where it is left out or has nothing but nulls."""
+    if name in table.columns and table[name].dtype != pl.Null:
+        return table[name]
+    return pl.Series(name, [None] * table.height, dtype)
+
+
 def _check_columns(table: pl.DataFrame) -> None:
-    labels = LABELS if any(name in table.columns for name in LABELS) else ()
-    for name in (*IDS, *NUMBERS, *labels):
+    together = [name for pair in (PLACE, LABELS) if any(n in table.columns for n in pair) for name in pair]
+    for name in (*IDS, *NUMBERS, *together):
         if name not in table.columns:
             raise BadFileError(f"column {name} is missing; the file has {', '.join(table.columns) or 'no columns'}")
 
 
-def _checked_id(column: pl.Series) -> pl.Series:
+def _checked_id(column: pl.Series, *, required: bool = True) -> pl.Series:
     if column.dtype.is_integer():
-        _refuse_first(column, column.is_null(), "null; an id is expected")
         column = column.cast(pl.String)
     elif column.dtype != pl.String:
         raise BadFileError(f"column {column.name} has type {column.dtype}; text or integers are expected")
-    _refuse_first(column, column.is_null(), "null; an id is expected")
+    if required:
+        _refuse_first(column, column.is_null(), "null; an id is expected")
     wrong = ~column.str.contains(ID_PATTERN.replace(r"\Z", r"\z"))
     _refuse_first(column, wrong, "1 .. 64 characters of A-Z a-z 0-9 . _ - are expected, the first a letter or digit")
     return column
@@ -186,6 +240,25 @@ def _in_range(column: pl.Series, low: int, high: int, meaning: str) -> pl.Series
     outside = column.is_not_null() & (wide.is_null() | (wide < low) | (wide > high))
     _refuse_first(column, outside.fill_null(True), f"{meaning}, {low} .. {high}, is expected")
     return wide
+
+
+def _checked_country(column: pl.Series) -> pl.Series:
+    if column.dtype != pl.String:
+        raise BadFileError(f"column {column.name} has type {column.dtype}; text is expected (ISO 3166-1 alpha-2)")
+    _refuse_first(column, ~column.str.contains(r"\A[A-Z]{2}\z"), "two capitals are expected (ISO 3166-1 alpha-2)")
+    return column
+
+
+def _checked_place(table: pl.DataFrame) -> list[pl.Series]:
+    checked = []
+    for name, limit in zip(PLACE, (LATITUDE_MAX_CDEG, LONGITUDE_MAX_CDEG), strict=True):
+        column = _column(table, name, pl.Int64)
+        if not column.dtype.is_integer():
+            raise BadFileError(f"column {name} has type {column.dtype}; integers are expected (hundredths of a degree)")
+        checked.append(_in_range(column, -limit, limit, "hundredths of a degree"))
+    for one, other in (checked, reversed(checked)):
+        _refuse_first(one, one.is_null() & other.is_not_null(), f"null, but {other.name} is given")
+    return checked
 
 
 def _checked_time(column: pl.Series) -> pl.Series:
@@ -266,7 +339,7 @@ def read_table(path: Path) -> pl.DataFrame:
         raise BadFileError("is not a file; give one Parquet file")
     try:
         present = pl.read_parquet_schema(path)
-        names: list[str] = [name for name in (*IDS, *NUMBERS, *LABELS) if name in present]
+        names: list[str] = [name for name in COLUMNS if name in present]
         return pl.read_parquet(path, columns=names, glob=False)
     except OSError as error:
         raise BadFileError(f"cannot be read: {error.strerror or error}") from None

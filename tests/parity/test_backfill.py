@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fraud.features import NAMES
 from fraud.transaction import id_hash
 from fraud.windows import DAY_MS, HOUR_MS
-from tests.parity.oracle import CardOracle, TerminalOracle
+from tests.parity.oracle import CardOracle, Paid, TerminalOracle
 from trainer.backfill import BadFileError, backfill, features_app
 
 TEN = 1_523_008_800_000
@@ -48,8 +48,23 @@ def awkward_file(seed: int, rows: int = 1200) -> pl.DataFrame:
             "occurred_at_ms": times,
             "label_is_fraud": [None if k is None else bool(random.random() < 0.3) for k in known],
             "label_known_at_ms": known,
+            **places(random, rows),
         }
     )
+
+
+def places(random: np.random.Generator, rows: int) -> dict[str, Any]:
+    """Merchants, devices, countries and places, each absent here and there."""
+    here = random.random(rows) < 0.7
+    cells = np.column_stack([random.integers(-9000, 9001, 30), random.integers(-18000, 18001, 30)])
+    cell = cells[random.integers(0, 30, rows)].tolist()
+    return {
+        "merchant_id": [int(i) if i else None for i in random.integers(0, 20, rows)],
+        "device_id": [f"d{i}" if i else None for i in random.integers(0, 6, rows)],
+        "country": [("DE", "FR", "US", None)[i] for i in random.integers(0, 4, rows)],
+        "latitude_cdeg": [c[0] if placed else None for c, placed in zip(cell, here, strict=True)],
+        "longitude_cdeg": [c[1] if placed else None for c, placed in zip(cell, here, strict=True)],
+    }
 
 
 def expected(table: pl.DataFrame) -> list[tuple[str, bytes]]:
@@ -70,13 +85,20 @@ def expected(table: pl.DataFrame) -> list[tuple[str, bytes]]:
             terminals.label(
                 about["terminal_id"], id_hash(about["transaction_id"]), about["occurred_at_ms"], about["label_is_fraud"]
             )
-        hashed, t, amount = id_hash(row["transaction_id"]), row["occurred_at_ms"], row["amount_minor"]
-        _, card, _ = cards.apply(row["card_id"], hashed, t, amount)
+        _, card, _ = cards.apply(row["card_id"], paid(row))
         if card is not None:
-            _, terminal, _ = terminals.apply(row["terminal_id"], hashed, t, amount)
+            _, terminal, _ = terminals.apply(row["terminal_id"], paid(row))
             if terminal is not None:
                 served.append((row["transaction_id"], card.tobytes() + terminal.tobytes()))
     return served
+
+
+def paid(row: dict[str, Any]) -> Paid:
+    place = None if row["latitude_cdeg"] is None else (row["latitude_cdeg"], row["longitude_cdeg"])
+    return Paid(
+        row["occurred_at_ms"], row["amount_minor"], id_hash(row["transaction_id"]), row["card_id"], row["terminal_id"],
+        row["merchant_id"], row["device_id"], row["country"], place,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -91,6 +113,12 @@ def test_the_backfill_of_an_awkward_file_equals_the_oracle_bit_for_bit(seed: int
     counts = result.counts
     assert min(counts[n] for n in ("duplicates", "too late", "of them late", "labels applied")) > 0
     assert counts["transactions"] == counts["served"] + counts["duplicates"] + counts["too late"]
+
+
+def test_a_file_without_places_is_one_with_nulls_for_them() -> None:
+    none = dict.fromkeys(("merchant_id", "device_id", "country", "latitude_cdeg", "longitude_cdeg"))
+    with_nulls = pl.DataFrame(GOOD).with_columns(**{name: pl.lit(value) for name, value in none.items()})
+    assert backfill(with_nulls).vectors.equals(backfill(pl.DataFrame(GOOD)).vectors, null_equal=True)
 
 
 def test_labels_may_be_left_out_and_integer_ids_become_text() -> None:
@@ -139,6 +167,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"label_known_at_ms": [TEN - 1, None, TEN + 9 * DAY_MS]}, "column label_known_at_ms, row 1 .*before"),
     ({"label_known_at_ms": [1.5, None, 2.5]}, "column label_known_at_ms has type Float64"),
     ({"label_known_at_ms": [TEN + 1, None, 10**17]}, "column label_known_at_ms, row 3"),
+    ({"merchant_id": ["m1", None, "m 3"]}, "column merchant_id, row 3"),
+    ({"device_id": [1.5, None, 2.5]}, "column device_id has type Float64"),
+    ({"country": ["DE", None, "de"]}, "column country, row 3 .*two capitals"),
+    ({"country": [1, 2, 3]}, "column country has type Int64"),
+    ({"latitude_cdeg": [1, 2, 3]}, "column longitude_cdeg is missing"),
+    ({"latitude_cdeg": [1, 2, 9001], "longitude_cdeg": [1, 2, 3]}, "column latitude_cdeg, row 3 .*9001"),
+    ({"latitude_cdeg": [1, 2, 3], "longitude_cdeg": [1, None, 3]}, "column longitude_cdeg, row 2 .*null"),
+    ({"latitude_cdeg": [1.0, 2.0, 3.0], "longitude_cdeg": [1, 2, 3]}, "column latitude_cdeg has type Float64"),
 ]
 
 

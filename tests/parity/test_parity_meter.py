@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from adapters.lake import Lake
+from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, Outcomes, TerminalFold
 from fraud.fold_state import Int64s
@@ -27,11 +29,21 @@ BEGIN_MS = 1_522_540_800_000
 ROWS = 600
 
 
+def where(i: int) -> tuple[Any, ...]:
+    """What version 2 adds, for three of four messages; some without device and place."""
+    if i % 4 == 0:
+        return (1,)
+    place = (None, None) if i % 5 == 0 else (5000 + i % 40, 800 + i % 90)
+    return (2, f"s{i % 11}", "5411", ("DE", "FR", "US")[i % 3], "online", None if i % 6 == 0 else f"d{i % 9}", *place)
+
+
 def log_of_transactions() -> list[Transaction]:
     random = np.random.default_rng(5)
     at_ms = BEGIN_MS + np.arange(ROWS) * HOUR_MS - random.integers(0, 3, ROWS) * random.integers(0, DAY_MS, ROWS)
     made = [
-        Transaction(f"t{i}", f"c{i % 7}", f"m{i % 5}", int(random.integers(0, 10_000)), "EUR", int(t), int(t))
+        Transaction(
+            f"t{i}", f"c{i % 7}", f"m{i % 5}", int(random.integers(0, 10_000)), "EUR", int(t), int(t), *where(i)
+        )
         for i, t in enumerate(at_ms)
     ]
     return [*made[:300], made[295], *made[300:]]  # one is sent twice
@@ -94,12 +106,7 @@ def write_served(
     labels: list[Label],
     log: list[tuple[int, int]],
 ) -> None:
-    cards = CardFold().apply(
-        [t.card_id for t in transactions],
-        np.array([id_hash(t.transaction_id) for t in transactions], np.uint64),
-        np.array([t.occurred_at_ms for t in transactions]),
-        np.array([t.amount_minor for t in transactions]),
-    )
+    cards = CardFold().apply([t.card_id for t in transactions], CardColumns.of(transactions))
     log = [(kind, i) for kind, i in log if kind == LABEL or cards.outcome[i] == ACCEPTED]
     fold, parts = TerminalFold(), []
     for at in range(0, len(log), 37):
@@ -120,14 +127,15 @@ def apply_terminals(
     fold: TerminalFold, log: list[tuple[int, int]], transactions: list[Transaction], labels: list[Label]
 ) -> tuple[Floats, Outcomes]:
     things = [transactions[i] if kind == TRANSACTION else labels[i] for kind, i in log]
-    result = fold.apply(
+    columns = TerminalColumns(
         np.array([kind for kind, _ in log], np.uint8),
-        [thing.terminal_id for thing in things],
         np.array([id_hash(thing.transaction_id) for thing in things], np.uint64),
         np.array([thing.occurred_at_ms for thing in things]),
         np.array([thing.amount_minor if isinstance(thing, Transaction) else 0 for thing in things]),
+        np.array([known_hash(thing.card_id) for thing in things], np.uint64),
         np.array([thing.is_fraud if isinstance(thing, Label) else 0 for thing in things], np.uint8),
     )
+    result = fold.apply([thing.terminal_id for thing in things], columns)
     return result.vectors, result.outcome
 
 

@@ -13,19 +13,33 @@ from fraud import features
 from fraud.features import CARD_NAMES, CARD_SPAN_MS, FEATURES, NAMES, REQUEST_NAMES, TERMINAL_NAMES, TERMINAL_SPAN_MS
 from fraud.windows import DAY_MS
 
-AMOUNTS = ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor")
+CARD = (
+    "count", "sum_amount_minor", "mean_amount_minor", "std_amount_minor", "max_amount_minor", "distinct_terminals",
+    "distinct_merchants", "distinct_devices", "distinct_countries", "small_share",
+)  # fmt: skip
+TERMINAL = ("count", "sum_amount_minor", "distinct_cards", "small_share")
 RISK = ("matured_count", "fraud_count", "fraud_share")
 EXPECTED = [
     "request_amount_minor",
     "request_hour",
     "request_weekday",
-    *[f"card_{n}_{w}" for w in ("1h", "24h", "7d", "30d") for n in AMOUNTS],
+    *[f"card_{n}_{w}" for w in ("5m", "1h", "24h", "7d", "30d") for n in CARD],
     "card_amount_over_mean_30d",
     "card_amount_deviations_30d",
+    "card_night_share_30d",
+    "card_amount_over_recent_median",
     "card_seconds_since_last",
-    *[f"terminal_count_{w}" for w in ("1h", "24h", "7d")],
+    "card_distance_km_since_last",
+    "card_speed_kmh_since_last",
+    "card_new_device",
+    "card_new_country",
+    "card_new_merchant",
+    "card_age_days",
+    *[f"terminal_{n}_{w}" for w in ("5m", "1h", "24h", "7d") for n in TERMINAL],
     *[f"terminal_{n}_{w}" for w in ("1d", "7d", "28d") for n in RISK],
+    "terminal_days_since_first_fraud",
     "terminal_days_since_last_fraud",
+    "terminal_fraud_streak",
 ]
 
 
@@ -45,7 +59,7 @@ def test_the_spans_are_the_longest_window_and_its_delay() -> None:
 
 def test_the_hash_is_that_of_the_released_views() -> None:
     #  It changes with any view, window or KERNEL_VERSION: state and models of another hash are then never read.
-    assert features.FEATURE_HASH == "894e4dc86ef8"
+    assert features.FEATURE_HASH == "36a66bc6ac74"
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

@@ -13,9 +13,9 @@ import pytest
 
 from fraud import features, fold
 from fraud import fold_kernel as kernel
+from fraud.columns import CardColumns, TerminalColumns
 from fraud.features import CARD_SPAN_MS, NAMES, TERMINAL_NAMES, TERMINAL_SPAN_MS
 from fraud.fold import LABEL, TRANSACTION, CardFold, CardResult, TerminalFold, TerminalResult
-from fraud.fold_state import EVENT
 from fraud.windows import DAY_MS, HOUR_MS, MINUTE_MS
 
 TEN = 1_523_008_800_000  # Friday 2018-04-06, 10:00 UTC
@@ -24,23 +24,21 @@ TEN = 1_523_008_800_000  # Friday 2018-04-06, 10:00 UTC
 def cards(*rows: tuple[int, int, int], of: CardFold | None = None) -> CardResult:
     """Fold (id hash, time, amount) of one card."""
     hashes, times, amounts = zip(*rows, strict=True)
-    ids = ["c1"] * len(rows)
-    return (CardFold() if of is None else of).apply(
-        ids, np.array(hashes, np.uint64), np.array(times), np.array(amounts)
-    )
+    return (CardFold() if of is None else of).apply(["c1"] * len(rows), CardColumns.bare(hashes, times, amounts))
 
 
 def terminals(*rows: tuple[int, int, int, int], of: TerminalFold | None = None) -> TerminalResult:
     """Fold (kind, id hash, time, is fraud) of one terminal."""
     kinds, hashes, times, frauds = zip(*rows, strict=True)
-    return (TerminalFold() if of is None else of).apply(
+    columns = TerminalColumns(
         np.array(kinds, np.uint8),
-        ["t1"] * len(rows),
         np.array(hashes, np.uint64),
         np.array(times),
         np.full(len(rows), 500),
+        np.full(len(rows), 7, np.uint64),
         np.array(frauds, np.uint8),
     )
+    return (TerminalFold() if of is None else of).apply(["t1"] * len(rows), columns)
 
 
 def value(vector: npt.NDArray[np.float32], name: str) -> float:
@@ -128,7 +126,7 @@ def test_the_same_id_with_another_time_or_amount_is_a_duplicate_and_changes_noth
 
 
 def test_the_same_id_on_another_card_is_another_transaction() -> None:
-    result = CardFold().apply(["c1", "c2"], np.array([1, 1], np.uint64), np.array([TEN, TEN]), np.array([5, 6]))
+    result = CardFold().apply(["c1", "c2"], CardColumns.bare([1, 1], [TEN, TEN], [5, 6]))
     assert result.outcome.tolist() == [fold.ACCEPTED, fold.ACCEPTED]
 
 
@@ -138,10 +136,20 @@ def test_a_duplicate_among_thousands_is_found() -> None:
     assert result.outcome[-2:].tolist() == [fold.DUPLICATE, fold.ACCEPTED]
 
 
-def test_how_long_ago_the_last_was_is_known_however_old_it_is() -> None:
-    #  day 0 ........ day 100, then a late one of day 75: its last is that of day 0, which no window reaches
-    result = cards((1, TEN, 500), *[(2 + i, TEN + 100 * DAY_MS, 500) for i in range(30)], (99, TEN + 75 * DAY_MS, 500))
-    assert value(result.vectors[-1], "card_seconds_since_last") == 75 * 86400
+def test_nothing_that_is_a_span_old_or_older_exists_for_a_vector() -> None:
+    #  day 0 ............. day 30                the last of a transaction 30 days later is none, 1 ms earlier it is that of day 0
+    for later_ms, seconds in ((CARD_SPAN_MS - 1, CARD_SPAN_MS / 1000), (CARD_SPAN_MS, None)):
+        vector = cards((1, TEN, 500), (2, TEN + later_ms, 500)).vectors[1]
+        if seconds is None:
+            assert vector[3:].tobytes() == cards((1, TEN, 500)).vectors[0, 3:].tobytes()
+        else:
+            assert value(vector, "card_seconds_since_last") == np.float32(seconds)
+            assert value(vector, "card_age_days") == np.float32(30)
+
+
+def test_an_entity_that_was_quiet_for_a_year_is_as_new() -> None:
+    vectors = cards((1, TEN, 500), (2, TEN + 365 * DAY_MS, 500)).vectors
+    assert vectors[0, 3:].tobytes() == vectors[1, 3:].tobytes()
 
 
 # -- labels ---------------------------------------------------------------------------------------------------------------------
@@ -197,7 +205,7 @@ def test_only_what_changed_is_logged() -> None:
     terminals((TRANSACTION, 1, TEN, 0), (LABEL, 1, TEN, 0), (LABEL, 1, TEN, 1), (LABEL, 9, TEN, 1), of=terminal)
     ((terminal_id, operation, blob),) = terminal.take_changes()
     assert (terminal_id, operation) == ("t1", "append")
-    assert np.frombuffer(blob, EVENT).tolist() == [(TEN, 500, 1), (TEN, -1, 1)]
+    assert np.frombuffer(blob, "<i8").reshape(-1, 4).tolist() == [[TEN, 500, 1, 7], [TEN, -1, 1, 0]]
     assert terminal.take_changes() == []
 
 
@@ -212,7 +220,7 @@ def test_missing_names_each_unknown_entity_once_and_a_loaded_one_without_history
 def test_a_log_that_is_cut_off_is_refused_by_name_and_nothing_is_loaded() -> None:
     card = CardFold()
     with pytest.raises(ValueError, match="c2"):
-        card.load_many([("c1", b""), ("c2", bytes(25))])
+        card.load_many([("c1", b""), ("c2", bytes(57))])
     assert len(card) == 0
 
 
@@ -221,7 +229,7 @@ def test_loading_an_entity_again_replaces_what_memory_has_of_it() -> None:
     cards((1, TEN, 500), of=card)
     ((_, _, blob),) = card.take_changes()
     card.load("c1", blob)
-    assert value(card.read("c1", TEN, 500), "card_count_1h") == 1
+    assert value(card.read("c1", CardColumns.bare([2], [TEN], [500])), "card_count_1h") == 1
 
 
 def test_entities_with_changes_that_are_not_taken_are_never_evicted() -> None:
@@ -237,7 +245,7 @@ def test_entities_with_changes_that_are_not_taken_are_never_evicted() -> None:
 def test_the_least_recently_used_entities_are_evicted_first() -> None:
     card = CardFold()
     for entity_id in ("c1", "c2", "c3", "c1"):
-        card.apply([entity_id], np.array([TEN], np.uint64), np.array([TEN]), np.array([1]))
+        card.apply([entity_id], CardColumns.bare([TEN], [TEN], [1]))
     card.take_changes()
     assert card.evict(2) == 1
     assert card.missing(["c1", "c2", "c3"]) == ["c2"]
@@ -245,7 +253,7 @@ def test_the_least_recently_used_entities_are_evicted_first() -> None:
 
 def test_memory_of_evicted_entities_is_used_again() -> None:
     card = CardFold(rows=64)
-    blob = np.array([(TEN + i, 500, i) for i in range(60)], EVENT).tobytes()
+    blob = np.array([(TEN + i, 500, i, 0, 0, 0, 0) for i in range(60)], "<i8").tobytes()
     card.load("first", blob)
     card.evict(0)
     in_use = card.memory_bytes
@@ -259,21 +267,23 @@ def test_old_transactions_are_dropped_so_that_memory_follows_the_window_not_the_
     card = CardFold(rows=4, keep_changes=False)
     for year in range(30):
         times = TEN + np.arange(365) * DAY_MS + year * 365 * DAY_MS
-        card.apply(["c1"] * 365, (times % 2**40).astype(np.uint64), times, np.full(365, 500))
-    assert card.memory_bytes <= 64 * 1024
+        card.apply(["c1"] * 365, CardColumns.bare(times % 2**40, times, np.full(365, 500)))
+    assert card.used_bytes <= 64 * 1024
+    assert card.memory_bytes <= 256 * 1024
 
 
 def test_a_read_adds_nothing_and_refuses_what_would_be_too_late() -> None:
     card, terminal = CardFold(), TerminalFold()
     cards((1, TEN, 500), of=card)
     terminals((TRANSACTION, 1, TEN, 0), of=terminal)
+    after = CardColumns.bare([2], [TEN + 1], [700])
     for _ in range(2):
-        assert value(card.read("c1", TEN + 1, 700), "card_count_1h") == 1
+        assert value(card.read("c1", after), "card_count_1h") == 1
         assert value(terminal.read("t1", TEN + 1), "terminal_count_1h") == 1
-    assert value(card.read("c9", TEN, 700), "card_count_1h") == 0
+    assert value(card.read("c9", after), "card_count_1h") == 0
     assert card.missing(["c9"]) == ["c9"]
     with pytest.raises(ValueError, match="c1"):
-        card.read("c1", TEN - CARD_SPAN_MS - 1, 700)
+        card.read("c1", CardColumns.bare([3], [TEN - CARD_SPAN_MS - 1], [700]))
     with pytest.raises(ValueError, match="t1"):
         terminal.read("t1", TEN - TERMINAL_SPAN_MS - 1)
 
@@ -281,7 +291,7 @@ def test_a_read_adds_nothing_and_refuses_what_would_be_too_late() -> None:
 def test_an_empty_batch_is_nothing() -> None:
     none = np.empty(0, np.int64)
     card = CardFold()
-    assert card.apply([], none.astype(np.uint64), none, none).vectors.shape == (0, fold.CARD_WIDTH)
+    assert card.apply([], CardColumns.bare(none, none, none)).vectors.shape == (0, fold.CARD_WIDTH)
     assert card.take_changes() == []
 
 
@@ -293,24 +303,33 @@ def test_amounts_that_the_integers_are_not_made_for_are_refused(amount: int) -> 
 
 def test_columns_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="lengths"):
-        CardFold().apply(["c1"], np.array([1, 2], np.uint64), np.array([TEN]), np.array([1]))
+        CardFold().apply(["c1"], CardColumns.bare([1, 2], [TEN], [1]))
+    with pytest.raises(ValueError, match="lengths"):
+        CardFold().apply(["c1", "c2"], CardColumns.bare([1], [TEN], [1]))
 
 
 # -- the kernel and the views ---------------------------------------------------------------------------------------------------
 
 
 def test_the_kernel_writes_exactly_the_columns_that_the_views_name() -> None:
-    nothing, words = np.zeros((1, 8), np.int64), np.full((1, 64), -7, np.float32)
-    column = kernel.read_request(TEN, 1, words, 0)
-    card, terminal = CardFold, TerminalFold
-    column = kernel.read_card(nothing, 0, 0, TEN, 1, card._history_ms, card._habit_ms, words, 0, column)
+    words = np.full((1, 200), -7, np.float32)
+    pool, table = np.zeros((1, kernel.CARD_WORDS), np.int64), np.zeros((1, 40), np.int64)
+    events = CardColumns.bare([1], [TEN], [1]).events()
+    column = kernel.look_up_card(pool, table, 0, events, CardFold.windows_ms, fold.COSINES, words)
     assert column == fold.CARD_WIDTH
-    column = kernel.read_terminal(
-        nothing, 0, 0, TEN, terminal._history_ms, terminal._risk_ms, terminal._delay_ms, words, 0, column
-    )
-    assert column == len(NAMES)
-    assert (words[0, : len(NAMES)] != -7).all()
-    assert (words[0, len(NAMES) :] == -7).all()
+    pool = np.zeros((1, kernel.TERMINAL_WORDS), np.int64)
+    of = TerminalFold
+    terminal = kernel.look_up_terminal(pool, table, 0, TEN, of.windows_ms, of.counted, words[:, column:].copy())
+    assert column + terminal == len(NAMES)
+    assert (words[0, :column] != -7).all()
+    assert (words[0, column:] == -7).all()
+
+
+@pytest.mark.parametrize("name", fold.KERNEL_CONSTANTS)
+def test_a_constant_that_the_kernel_has_otherwise_stops_the_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, name, getattr(features, name) + 1)
+    with pytest.raises(TypeError, match=name):
+        fold.check_kernel_order()
 
 
 @pytest.mark.parametrize("view", features.VIEWS, ids=[view.entity + str(i) for i, view in enumerate(features.VIEWS)])

@@ -19,6 +19,7 @@ from adapters.kafka import partition_for
 from adapters.state_store import Stage, StateReader
 from fraud import fold, packed, rules, topics
 from fraud.alert import parse_alert
+from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError
 from fraud.decision import APPROVE, DECISIONS, decide, explored
 from fraud.features import FEATURE_HASH, NAMES
@@ -113,13 +114,9 @@ def expected_cards(records: Sequence[LogRecord]) -> Expected:
             good.append((record, parse_transaction(record.value, record.key)))
         except BadMessageError as error:
             expected.letters[record.topic, record.partition, record.offset] = (str(error.reason), record.value)
-    hashes = [id_hash(t.transaction_id) for _, t in good]
-    result = expected.fold.apply(
-        [t.card_id for _, t in good],
-        np.array(hashes, np.uint64),
-        np.array([t.occurred_at_ms for _, t in good], np.int64),
-        np.array([t.amount_minor for _, t in good], np.int64),
-    )
+    told = CardColumns.of([t for _, t in good])
+    hashes = told.transaction_hash.tolist()
+    result = expected.fold.apply([t.card_id for _, t in good], told)
     for i, (record, one) in enumerate(good):
         origin = (record.topic, record.partition, record.offset)
         if result.outcome[i] == fold.TOO_LATE:
@@ -174,14 +171,15 @@ def expected_terminals(log: Mapping[Origin, Row]) -> Expected:
     """The terminal stage's work on the first copies of one partition of `terminal-log`."""
     expected = Expected(fold=TerminalFold(keep_changes=False))
     rows, is_label = list(log.values()), [origin[0] == "labels" for origin in log]
-    result = expected.fold.apply(
+    told = TerminalColumns(
         np.array([fold.LABEL if label else fold.TRANSACTION for label in is_label], np.uint8),
-        [row["terminal_id"] for row in rows],
         np.array([row["transaction_hash"] for row in rows], np.uint64),
         np.array([row["occurred_at_ms"] for row in rows], np.int64),
         np.array([row.get("amount_minor", 0) for row in rows], np.int64),
+        np.array([known_hash(row.get("card_id")) for row in rows], np.uint64),
         np.array([row.get("is_fraud", 0) for row in rows], np.uint8),
     )
+    result = expected.fold.apply([row["terminal_id"] for row in rows], told)
     outcome = result.outcome.tolist()
     for i, (origin, row) in enumerate(log.items()):
         if outcome[i] == fold.TOO_LATE:
@@ -253,9 +251,10 @@ def _check_state(state: StateReader, stage: Stage, partition: int, end: int, exp
 
 
 def _readings(of: Any, entity: str, expected: Expected) -> list[bytes]:
-    newest = expected.newest[entity]
-    amount = (1234,) if isinstance(of, CardFold) else ()
-    return [of.read(entity, newest + later, *amount).tobytes() for later in READ_AGAIN_MS]
+    at_ms = [expected.newest[entity] + later for later in READ_AGAIN_MS]
+    if isinstance(of, CardFold):
+        return [of.read(entity, CardColumns.bare([1], [t], [1234], [5])).tobytes() for t in at_ms]
+    return [of.read(entity, t).tobytes() for t in at_ms]
 
 
 def _check_marks(state: StateReader, partition: int, log: Mapping[Origin, Row]) -> Differences:
