@@ -25,9 +25,10 @@ from producer.world.scenarios import SCENARIOS, Episode, Scenario
 
 def world_day(population: Population, day: int, drift: Drift = CALM) -> Rows:
     """All transactions of a day in order of time, numbered. Raises ValueError for a day outside the world."""
-    honest = honest_changes(population, honest_day(population, check_day(day)), day, drift).numbered()
+    honest = honest_day(population, check_day(day))
     for scenario in SCENARIOS.values():
         honest = scenario.converted(population, honest, day)
+    honest = honest_changes(population, honest, day, drift)  # after the marks: what a benign shift adds is honest
     fraud = concatenate(
         [rows for scenario in SCENARIOS.values() for rows in background(population, scenario, day, drift)]
     )
