@@ -89,7 +89,7 @@ class Lived:
         def number(name: str) -> pl.Expr:
             return pl.col(name).str.slice(1).cast(pl.Int64)
 
-        code = pl.col("mcc", "country", "channel").cast(pl.Categorical).to_physical().cast(pl.Int64)
+        code = pl.col("mcc", "country", "channel").rank("dense").cast(pl.Int64)
         return self.frame.select(
             code,
             "amount_minor",

@@ -26,7 +26,7 @@ from producer.world.schedule import episodes, world_day
 
 CARDS = 4000
 DAYS = 60
-DIGEST = "4377a38afcd33dcdda4d78c4f396e2fa09b6cd37707a5c71760bb081c9fe04bd"
+DIGEST = "08d5c898f5a698f62134dc6645eebaf775ecaf1929c370d7f4cb65f71ebe5b1a"
 NUMBER = {name: 1 + index for index, name in enumerate(SCENARIO_NAMES)}
 
 
@@ -201,7 +201,7 @@ def test_an_account_taker_uses_one_device_that_is_nobodys_and_buys_for_more(popu
         devices = np.unique(rows.device[rows.device != NO_DEVICE])
         assert len(devices) <= 1 and (devices >= population.devices).all()
         assert rows.online.all()
-        assert rows.occurred_at_ms[-1] - rows.occurred_at_ms[0] <= 3 * HOUR_MS
+        assert rows.occurred_at_ms[-1] - rows.occurred_at_ms[0] <= 2 * HOUR_MS
     usual, more = (np.median(episode(population, "account-takeover", amount_factor=f).amount_minor) for f in (1, 3))
     assert more > 2 * usual
 
@@ -235,7 +235,7 @@ def test_a_leaked_card_pays_multiplied_amounts_at_an_ordinary_pace(population: P
     per_day = len(rows) / 100 / SCENARIOS["leaked-card"].days
     assert 0.4 < per_day < 1.0
     usual = episode(population, "leaked-card", cards=100, amount_factor=1)
-    assert 3.5 < np.median(rows.amount_minor) / np.median(usual.amount_minor) < 4.5
+    assert 4.4 < np.median(rows.amount_minor) / np.median(usual.amount_minor) < 5.6
 
 
 def test_a_ring_is_one_device_with_many_cards(population: Population) -> None:
