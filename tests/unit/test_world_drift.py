@@ -9,15 +9,22 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fraud.simulation import ScenarioRun
+from fraud.transaction import BARE_VERSION, PLACED_FIELDS, PLACED_VERSION, parse_transaction
 from fraud.windows import HOUR_MS, MINUTE_MS
+from producer.messages import placed_transaction_values
+from producer.streamed_world import GeneratedWorld
 from producer.world.categories import CATEGORIES
+from producer.world.days import begin_of
 from producer.world.drift import CALM, LATE_MINUTES_MAX, USUAL, Drift, arrivals
 from producer.world.geography import COUNTRIES
 from producer.world.population import Population
 from producer.world.rows import GENUINE, NO_DEVICE, NO_PLACE, SCENARIO_NAMES, TYPES, Rows, concatenate, frame
 from producer.world.scenarios.purchases import MOVED_TO
 from producer.world.schedule import world_day
+from producer.world.world import World
 from producer.world_delivery import Disorder
+from producer.world_stream import transaction_of
 
 DAY = 40
 OFF = {"late_share": 0.0, "copied_share": 0.0}
@@ -158,6 +165,31 @@ def test_a_silent_sensor_is_null_in_its_share_of_the_rows(
     assert all((getattr(whole, column) == null).all() for column in columns)
 
 
+def test_before_a_change_of_the_schema_messages_have_no_merchant_place_or_device_and_after_it_they_do() -> None:
+    changes = World(0, 500, Drift(schema_change_day=DAY))
+    as_ever = World(0, 500)
+    before, after = (changes.frame(changes.day(each)) for each in (DAY - 1, DAY))
+    assert after.equals(as_ever.frame(as_ever.day(DAY)))
+    assert before.select(PLACED_FIELDS).null_count().row(0) == (before.height,) * len(PLACED_FIELDS)
+    rest = pl.exclude(PLACED_FIELDS)
+    assert before.select(rest).equals(as_ever.frame(as_ever.day(DAY - 1)).select(rest))
+    versions = set()
+    for table in (before, after):
+        rows = table.head(50).with_columns(clock_ms="occurred_at_ms")
+        single = [transaction_of(row, row["clock_ms"]) for row in rows.iter_rows(named=True)]
+        assert placed_transaction_values(rows) == [message.to_json() for message in single]
+        assert all(parse_transaction(message.to_json(), message.card_id.encode()) == message for message in single)
+        versions |= {message.schema_version for message in single}
+    assert versions == {BARE_VERSION, PLACED_VERSION}
+
+
+def test_a_scenario_run_has_messages_of_the_version_of_its_time() -> None:
+    streamed = GeneratedWorld(World(0, 500, Drift(schema_change_day=DAY)))
+    for each, bare in ((DAY - 1, True), (DAY, False)):
+        run = ScenarioRun("run-a", "card-testing", 3, 10.0, {}, begin_of(each), begin_of(each) + 10 * MINUTE_MS)
+        assert streamed.run_frame(run)["merchant_id"].is_null().all() == bare
+
+
 # -- delivery ----------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +246,8 @@ def test_disorder_does_not_touch_what_happened(population: Population) -> None:
 
 
 @pytest.mark.parametrize("settings", [
-    {"sales_day": -1}, {"inflation_day": 730}, {"silent_share": 1.1}, {"late_share": -0.1}, {"copied_share": 2},
+    {"sales_day": -1}, {"inflation_day": 730}, {"schema_change_day": 730},
+    {"silent_share": 1.1}, {"late_share": -0.1}, {"copied_share": 2},
     {"threshold_minor": 1}, {"sales_factor": 0.5}, {"inflation_a_month": 2}, {"late_minutes_max": LATE_MINUTES_MAX + 1},
     {"late_share": float("nan")}, {"sales_factor": float("nan")}, {"new_country": "XX"},
 ])  # fmt: skip

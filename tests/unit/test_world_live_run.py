@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from fraud.windows import DAY_MS, MINUTE_MS
 from producer.world.days import begin_of
-from producer.world.live_run import MINUTES_MAX, LiveRun, checked, frame, rows
+from producer.world.live_run import MINUTES_MAX, LiveRun, checked, rows
 from producer.world.population import Population
-from producer.world.rows import BACKGROUND, SCENARIO_NAMES, TYPES
+from producer.world.rows import BACKGROUND, SCENARIO_NAMES, TYPES, frame
 
 BEGIN_MS = begin_of(50) + DAY_MS // 3
 RUN = LiveRun("run-a", "card-testing", {}, 20, 10.0, BEGIN_MS)
@@ -32,7 +33,7 @@ def test_a_run_is_on_its_cards_within_its_minutes_in_order_with_ids_of_its_own(
     assert (np.diff(made.occurred_at_ms) >= 0).all()
     assert len(np.unique(made.card)) == 20
     assert (made.scenario == 1 + SCENARIO_NAMES.index(name)).all() and (made.run != BACKGROUND).all()
-    table = frame(population, run)
+    table = frame(made, population, [run.run_id])
     assert table["transaction_id"].to_list() == [f"run-a-{number}" for number in range(len(made))]
     assert set(table["scenario"]) == {name}
 
@@ -45,6 +46,11 @@ def test_a_run_is_the_same_for_everybody_and_another_run_another(population: Pop
     assert not differ(RUN, RUN, Population.make(0, 2000))
     assert differ(RUN, replace(RUN, run_id="run-b"))
     assert differ(RUN, RUN, Population.make(1, 2000))
+
+
+def test_a_run_goes_through_json_unchanged() -> None:
+    run = replace(RUN, parameters={"small_count": 3.0})
+    assert msgspec.json.decode(msgspec.json.encode(run), type=LiveRun) == run
 
 
 def test_a_run_takes_open_cards_only(population: Population) -> None:
