@@ -16,6 +16,7 @@ import typer
 
 from adapters.lake import Lake, LakeGapError
 from adapters.settings import StackSettings
+from monitoring.caught_command import show_caught
 from monitoring.parity import NothingServedError, Parity, measure_parity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch what the stack serves.")
@@ -81,6 +82,8 @@ def _text(found: Parity, elapsed_s: float) -> str:
     ]
     return "\n".join([*lines, "parity holds, bit for bit" if found.holds else "PARITY IS BROKEN"])
 
+
+app.command("caught")(show_caught)
 
 if __name__ == "__main__":
     app()

@@ -23,6 +23,7 @@ class GeneratedWorld:
     def __init__(self, world: World) -> None:
         self._world = world
         self.seed = world.seed
+        self.settings = f"{world.drift} without {world.without}"
 
     def day_frame(self, day: int) -> pl.DataFrame:
         """The transactions of one day, by event time."""

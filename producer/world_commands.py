@@ -63,6 +63,9 @@ def stream(
             "--drift", metavar="NAME=VALUE", help="a change of the world, such as fraud_moves_day=70; see docs/world.md"
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="SCENARIO", help="leave a scenario out of the background")
+    ] = None,
     benchmark_labels: Annotated[
         bool, typer.Option("--benchmark-labels", help="everything becomes known exactly 7 days later")
     ] = False,
@@ -74,7 +77,7 @@ def stream(
     configure_logging(settings, "producer")
     stop = stop_on_signals()
     factor = parse_world_speed(speed)
-    plan = world_plan(seed, cards, share, benchmark_labels, drift or [])
+    plan = world_plan(seed, cards, share, benchmark_labels, drift or [], without or [])
     serve_metrics(settings, lambda: None)
     show(
         streamed(settings, lambda: stream_world(settings, plan, cards, until_day, factor, wait, stop, not follow)),
@@ -91,7 +94,12 @@ def parse_world_speed(text: str) -> float:
 
 
 def world_plan(
-    seed: int, cards: int, share: str = "1/1", benchmark_labels: bool = False, drift: Sequence[str] = ()
+    seed: int,
+    cards: int,
+    share: str = "1/1",
+    benchmark_labels: bool = False,
+    drift: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> WorldPlan:
     """The plan of a world for one of several producers; what is impossible ends the process with its name."""
     parts = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", share)
@@ -100,7 +108,7 @@ def world_plan(
     try:
         mine = Share(int(parts[1]) - 1, int(parts[2]))
         changes = parse_drift(drift)
-        world = World(seed, cards, changes)
+        world = World(seed, cards, changes, tuple(sorted(without)))
         world.population  # noqa: B018  # what is out of range is refused here, before anything starts
         delays = BENCHMARK if benchmark_labels else REALISTIC
         return WorldPlan(GeneratedWorld(world), delays, Disorder(seed, changes), mine)

@@ -35,11 +35,15 @@ PLAN: Final = (*_TRANSACTION, "clock_ms", "is_copy", "scenario", "source", "labe
 
 
 class StreamedWorld(Protocol):
-    """What the plan needs of a world. Frames have the columns of a transaction, is_fraud and scenario, by event time."""
+    """What the plan needs of a world.
+
+    settings: tells worlds of one seed and size apart. Frames have a transaction's columns, is_fraud and scenario, by event time.
+    """
 
     seed: int
     begin_ms: int
     days: int
+    settings: str
 
     def day_frame(self, day: int) -> pl.DataFrame:
         """The transactions of one day, 0 .. days - 1."""
@@ -92,6 +96,15 @@ class WorldPlan:
         self.share = share or Share()
         self._delays = delays
         self._delivery = delivery
+
+    def begins_after(self, clock_ms: int, settings: str) -> int:
+        """The moment to go on after, when the world was streamed up to clock_ms with other or the same settings.
+
+        With others from the next midnight on: within a day, one id would name two transactions.
+        """
+        if clock_ms < 0 or settings == self.world.settings:
+            return clock_ms
+        return clock_ms + DAY_MS - 1 - (clock_ms - self.world.begin_ms) % DAY_MS
 
     def is_ours(self, transaction_id: str, card_id: str) -> bool:
         """Whether a transaction is one of this plan: of this world or of a run, and of a card of the share."""

@@ -34,12 +34,14 @@ class WorldPositionError(RuntimeError):
 
 
 class SavedPosition(msgspec.Struct):
-    """clock_ms: everything planned at or before it is acknowledged; -1: nothing yet. live_from_ms: decisions on
-    transactions from here on count, those on a history that was streamed at full speed do not. runs: scenario runs
-    whose transactions are in the plan. ends: of the written topics, then. heard: what of the read topics is in the memory.
+    """clock_ms: everything planned at or before it is acknowledged; -1: nothing yet. settings: of the world then.
+    live_from_ms: decisions on transactions from here on count, those on a history that was streamed at full speed do not.
+    runs: scenario runs whose transactions are in the plan. ends: of the written topics, then. heard: what of the read topics
+    is in the memory; all else is that memory.
     """
 
     clock_ms: int = -1
+    settings: str = ""
     mode: Literal["fast", "live"] = "fast"
     live_from_ms: int = 0
     runs: list[str] = []

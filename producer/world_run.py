@@ -83,6 +83,8 @@ def _send(run: WorldRun, target: Target, stop: threading.Event) -> Sent:
         for topic in SENT_TOPICS:
             end_offsets(consumer, topic, target.partitions)
         saved, sent = already_sent(consumer, file.load(), target.partitions)
+        saved.clock_ms = run.plan.begins_after(saved.clock_ms, saved.settings)
+        saved.settings = run.plan.world.settings
         progress = Progress(file, saved, sent, consumer, target.partitions)
         if run.speed != MAX:
             return _send_live(run, target, progress, stop)

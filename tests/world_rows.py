@@ -21,6 +21,7 @@ class SmallWorld:
     seed: int = 0
     begin_ms: int = BEGIN_MS
     days: int = 2
+    settings: str = ""
 
     def day_frame(self, day: int) -> pl.DataFrame:
         return frame(f"w0-{day}-", self.begin_ms + day * DAY_MS, DAY_MS // 3000, 3000, every=50)

@@ -70,7 +70,7 @@ class Backfilled:
 def backfill(table: pl.DataFrame) -> Backfilled:
     """Fold all rows of `table` (its columns: see checked()). Raises BadFileError."""
     table = checked(table)
-    told = _card_columns(table)
+    told = card_columns(table)
     cards = CardFold(keep_changes=False)
     card = cards.apply_slots(_slots(cards, table["card_id"]), told)
     log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
@@ -107,7 +107,8 @@ def backfill(table: pl.DataFrame) -> Backfilled:
     return Backfilled(pl.DataFrame(vectors), counts)
 
 
-def _card_columns(table: pl.DataFrame) -> CardColumns:
+def card_columns(table: pl.DataFrame) -> CardColumns:
+    """The columns of a checked() table as the cards' fold takes them."""
     codes = _mapped(table["country"], country_code, pl.Int64)
     latitude, longitude = (table[name].fill_null(NOWHERE_CDEG).to_numpy() for name in PLACE)
     return CardColumns(

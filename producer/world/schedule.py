@@ -8,7 +8,7 @@ Rule 3. Nobody defrauds a card that is not open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import ceil
 
 import numpy as np
@@ -23,15 +23,14 @@ from producer.world.rows import Rows, concatenate
 from producer.world.scenarios import SCENARIOS, Episode, Scenario
 
 
-def world_day(population: Population, day: int, drift: Drift = CALM) -> Rows:
+def world_day(population: Population, day: int, drift: Drift = CALM, without: Collection[str] = ()) -> Rows:
     """All transactions of a day in order of time, numbered. Raises ValueError for a day outside the world."""
     honest = honest_day(population, check_day(day))
-    for scenario in SCENARIOS.values():
+    scenarios = [scenario for name, scenario in SCENARIOS.items() if name not in without]
+    for scenario in scenarios:
         honest = scenario.converted(population, honest, day)
     honest = honest_changes(population, honest, day, drift)  # after the marks: what a benign shift adds is honest
-    fraud = concatenate(
-        [rows for scenario in SCENARIOS.values() for rows in background(population, scenario, day, drift)]
-    )
+    fraud = concatenate([rows for scenario in scenarios for rows in background(population, scenario, day, drift)])
     fraud = fraud_changes(inflated(fraud, day, drift), day, drift)  # a threshold does not rise with prices
     rows = silenced(population, concatenate([inflated(honest, day, drift), fraud]), day, drift)
     return rows.take(np.argsort(rows.occurred_at_ms, kind="stable")).numbered()

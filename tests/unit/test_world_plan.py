@@ -83,6 +83,14 @@ def test_a_run_is_planned_the_same_every_time_and_an_impossible_one_is_refused()
         PLAN.run_rows(ScenarioRun("run-b", "card-testing", 101, 60, {}, BEGIN_MS, BEGIN_MS + HOUR_MS))
 
 
+def test_a_world_whose_settings_change_goes_on_at_the_next_midnight() -> None:
+    noon = BEGIN_MS + 36 * HOUR_MS
+    assert PLAN.begins_after(noon, "") == noon
+    assert PLAN.begins_after(noon, "others") == END_MS - 1
+    assert PLAN.begins_after(END_MS - 1, "others") == END_MS - 1
+    assert PLAN.begins_after(-1, "others") == -1
+
+
 def test_transactions_of_others_are_not_ours() -> None:
     assert PLAN.is_ours("w0-1-5", "c5") and PLAN.is_ours("run-a-5", "c5")
     for transaction_id, card_id in (("w1-1-5", "c5"), ("h0-5", "c5"), ("w0-1-5", "card"), ("mine", "c5")):
