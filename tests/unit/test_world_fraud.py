@@ -140,6 +140,15 @@ def test_fraud_adds_rows_and_marks_some_but_leaves_every_honest_row_as_it_was(
         assert len(days[day]) > len(honest)
 
 
+def test_a_world_without_a_scenario_has_all_the_rest(population: Population, days: list[Rows]) -> None:
+    for name in ("card-testing", "terminal-compromise"):
+        rest = world_day(population, 40, without=(name,))
+        assert not (rest.scenario == NUMBER[name]).any()
+        others = [r.take((r.scenario != GENUINE) & (r.scenario != NUMBER[name])) for r in (rest, days[40])]
+        assert np.array_equal(others[0].occurred_at_ms, others[1].occurred_at_ms) and len(others[0]) > 5
+    assert (concatenate(days[35:45]).scenario == NUMBER["card-testing"]).any()
+
+
 # -- scenarios ---------------------------------------------------------------------------------------------------------
 
 
