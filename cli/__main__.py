@@ -28,6 +28,8 @@ PASSED_ON: Final = {
     "handbook": ("producer", "handbook", "Stream the Handbook world, from where it stopped."),
     "verify-handbook": ("producer", "verify-handbook", "Compare the generated Handbook world with the published one."),
     "parity": ("monitoring", "parity", "Compute the served vectors again and compare them bit for bit."),
+    "drift": ("monitoring", "drift", "How far what is served has moved from what the champion has learned from."),
+    "paths": ("monitoring", "paths", "What each path and version delivers on matured labels, beside its promise."),
 }
 
 app = typer.Typer(
