@@ -28,6 +28,7 @@ from benchmarks.handbook.protocol import (
     Outcome,
     Table,
     Week,
+    booster_settings,
     mean,
     run_week,
     standard_error,
@@ -155,7 +156,7 @@ def _measure(
         bars=page.bars(single.mean, mean(outcomes)) if applies else {},
         features=CHOSEN,
         feature_hash=FEATURE_HASH,
-        settings=FIT.as_dict(),
+        settings={"rounds": FIT.rounds, **booster_settings(FIT)},
         machine=_machine(),
         seconds=0.0,
     )

@@ -28,6 +28,21 @@ from trainer.fit import FIT, FitParams
 
 WEEK_MS: Final = 7 * DAY_MS
 TRAIN_DAYS_MIN: Final = 7
+_OF_BOOSTER: Final = frozenset(
+    [
+        "objective",
+        "base_score",
+        "tree_method",
+        "max_bin",
+        "max_depth",
+        "eta",
+        "reg_lambda",
+        "subsample",
+        "colsample_bytree",
+        "seed",
+        "nthread",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,11 @@ def _date(ms: int) -> str:
     return str(np.datetime64(ms, "ms").astype("datetime64[D]"))
 
 
+def booster_settings(params: FitParams) -> dict[str, Any]:
+    """Those of a fit's settings that are XGBoost's own: a fixed number of rounds, no early stopping, as the book fits."""
+    return {name: value for name, value in params.as_dict().items() if name in _OF_BOOSTER}
+
+
 def learned(table: Table, where: slice | np.ndarray[Any, np.dtype[np.intp]], params: FitParams = FIT) -> xgb.Booster:
     """A booster that has learned from these rows. Raises BadDataError when they hold one class only."""
     is_fraud = table.rows["is_fraud"][where].to_numpy().astype(np.float32)
@@ -116,8 +136,6 @@ def learned(table: Table, where: slice | np.ndarray[Any, np.dtype[np.intp]], par
         raise BadDataError(
             f"--data: {len(is_fraud)} training rows with {int(is_fraud.sum())} fraud; both kinds are needed: more --train-days"
         )
-    settings = params.as_dict()
-    rounds = settings.pop("rounds")
     matrix = xgb.QuantileDMatrix(
         table.vectors[where],
         label=is_fraud,
@@ -125,7 +143,7 @@ def learned(table: Table, where: slice | np.ndarray[Any, np.dtype[np.intp]], par
         max_bin=params.max_bin,
         nthread=params.nthread,
     )
-    return xgb.train(settings, matrix, num_boost_round=rounds)
+    return xgb.train(booster_settings(params), matrix, num_boost_round=params.rounds)
 
 
 def judged(table: Table, week: Week, scores: Floats) -> tuple[Row, pl.DataFrame]:
