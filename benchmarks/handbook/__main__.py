@@ -44,7 +44,7 @@ from benchmarks.handbook.published import (
     day_ms,
 )
 from benchmarks.handbook.result import AblationResult, Measured, Result, to_json
-from benchmarks.handbook.rows import BadDataError, known_after, read_rows, vectors_of
+from benchmarks.handbook.rows import BadDataError, delay_ms_of, known_after, read_rows, vectors_of
 from fraud.features import FEATURE_HASH
 from producer.handbook import DAYS
 from trainer.fit import FIT
@@ -164,7 +164,7 @@ def _measure(
 
 def _table(rows: pl.DataFrame, delay_days: float) -> Table:
     labelled = known_after(rows, delay_days)
-    return Table(labelled, vectors_of(labelled, CHOSEN, _say), CHOSEN)
+    return Table(labelled, vectors_of(labelled, CHOSEN, delay_ms_of(delay_days), _say), CHOSEN)
 
 
 def _run(table: Table, weeks: Sequence[Week]) -> list[Outcome]:

@@ -17,8 +17,9 @@ from benchmarks.handbook.columns import is_terminal_risk
 from benchmarks.handbook.nightly import nightly_vectors
 from benchmarks.handbook.protocol import Outcome, Table, Week, judged, learned, mean, run_week, scored
 from benchmarks.handbook.published import Row
-from benchmarks.handbook.rows import Say, known_after, vectors_of
+from benchmarks.handbook.rows import Say, delay_ms_of, known_after, vectors_of
 from fraud.features import REQUEST_NAMES
+from fraud.windows import DAY_MS
 from trainer.evaluate import auc, average_precision
 
 RANDOM_TEST_SHARE: Final = 0.2
@@ -59,7 +60,7 @@ def _nightly(table: Table, weeks: Sequence[Week], say: Say) -> Ablation:
     own = [i for i, name in enumerate(table.names) if name in REQUEST_NAMES]
     tests = [table.between(week.test_from_ms, week.test_to_ms) for week in weeks]
     read = slice(min(test.start for test in tests), max(test.stop for test in tests))
-    nightly = nightly_vectors(table.rows, read, table.names)
+    nightly = nightly_vectors(table.rows, read, table.names, delay_ms_of(weeks[0].delay_ms / DAY_MS))
     nightly[:, own] = table.vectors[read][:, own]
     for week, test in zip(weeks, tests, strict=True):
         outcomes.append(run_week(table, week, nightly[test.start - read.start : test.stop - read.start]))
@@ -74,7 +75,7 @@ def _nightly(table: Table, weeks: Sequence[Week], say: Say) -> Ablation:
 def _known_at_once(table: Table, weeks: Sequence[Week], say: Say) -> Ablation:
     say("ablation: labels known at once")
     rows = known_after(table.rows.drop("label_is_fraud", "label_known_at_ms"), 0)
-    dream = Table(rows, vectors_of(rows, table.names, say), table.names)
+    dream = Table(rows, vectors_of(rows, table.names, delay_ms_of(0), say), table.names)
     promised: list[Row] = []
     delivered: list[Row] = []
     for week in weeks:

@@ -34,5 +34,5 @@ def curve_svg(result: Result) -> bytes:
             axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         buffer = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]  # matplotlib has types, this method has not
     return buffer.getvalue()

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from benchmarks.handbook.rows import Floats
+from benchmarks.handbook.rows import Floats, terminal_fold
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.features import NAMES, REQUEST_NAMES
-from fraud.fold import LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.fold import LABEL, TRANSACTION, CardFold
 from fraud.transaction import id_hash
 from fraud.windows import DAY_MS
 
 
-def nightly_vectors(labelled: pl.DataFrame, read: slice, names: tuple[str, ...]) -> Floats:
+def nightly_vectors(labelled: pl.DataFrame, read: slice, names: tuple[str, ...], delay_ms: int) -> Floats:
     """The named features of the rows `read`, float32 [rows read, names]; request features, being the row's own, are NaN.
 
     labelled: rows in order of time with label_is_fraud and label_known_at_ms.
@@ -28,7 +28,7 @@ def nightly_vectors(labelled: pl.DataFrame, read: slice, names: tuple[str, ...])
     terminal_hash = np.array([known_hash(i) for i in rows["terminal_id"].to_list()], np.uint64)
     cards_of, terminals_of = rows["card_id"].to_list(), rows["terminal_id"].to_list()
     columns = CardColumns.bare(hashes, times, rows["amount_minor"].to_numpy(), terminal_hash)
-    cards, terminals = CardFold(keep_changes=False), TerminalFold(keep_changes=False)
+    cards, terminals = CardFold(keep_changes=False), terminal_fold(delay_ms)(keep_changes=False)
     log = _Log(rows, hashes)
     out = np.empty((read.stop - read.start, len(NAMES)), np.float32)
     for midnight_ms in range(int(times[0]) // DAY_MS * DAY_MS, int(times[-1]) + 1, DAY_MS):

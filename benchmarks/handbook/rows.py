@@ -1,19 +1,22 @@
 """The benchmark's rows: a file of the published set, or a simulated Handbook world, and the fold's vectors of them.
 
 Rule 1. Rows are in order of time, which is their order of arrival; a file that is not is refused.
-Rule 2. Vectors come from trainer.backfill, the fold of the stream; a label enters it label_delay after its transaction.
+Rule 2. Vectors come from trainer.backfill, the fold of the stream; a label enters it label_delay after its transaction, and
+        what counts as matured is that old.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fraud.features import TERMINAL_HISTORY, TERMINAL_RISK
+from fraud.fold import TerminalFold
 from fraud.windows import DAY_MS
 from producer import handbook as simulator
 from trainer.backfill import backfill
@@ -88,16 +91,36 @@ def _from_file(path: Path) -> pl.DataFrame:
 
 def known_after(rows: pl.DataFrame, delay_days: float) -> pl.DataFrame:
     """The rows with label_is_fraud and label_known_at_ms; a label is known at least 1 ms after its transaction."""
-    delay_ms = max(1, round(delay_days * DAY_MS))
+    delay_ms = delay_ms_of(delay_days)
     return rows.with_columns(
         pl.col("is_fraud").alias("label_is_fraud"), (pl.col("occurred_at_ms") + delay_ms).alias("label_known_at_ms")
     )
 
 
-def vectors_of(labelled: pl.DataFrame, names: tuple[str, ...], say: Say) -> Floats:
+def delay_ms_of(delay_days: float) -> int:
+    """A label delay in ms, at least 1: no label is known with its own transaction."""
+    return max(1, round(delay_days * DAY_MS))
+
+
+def terminal_fold(delay_ms: int) -> type[TerminalFold]:
+    """The stream's fold of terminals whose risk windows end this delay before a transaction, in place of the stream's 7 days."""
+    if delay_ms == TERMINAL_RISK.delay_ms:
+        return TerminalFold
+    history = [window.length_ms for window in TERMINAL_HISTORY.windows]
+    risk = [delay_ms + length_ms for length_ms in (0, *(window.length_ms for window in TERMINAL_RISK.windows))]
+
+    class OtherDelay(TerminalFold):
+        """TerminalFold with another label delay; its state is never stored."""
+
+        windows_ms: ClassVar[npt.NDArray[np.int64]] = np.array(history + risk, np.int64)
+
+    return OtherDelay
+
+
+def vectors_of(labelled: pl.DataFrame, names: tuple[str, ...], delay_ms: int, say: Say) -> Floats:
     """The named features of every row, float32 [rows, names], in the order of the rows. Raises BadDataError."""
-    say(f"folding {labelled.height:,} transactions with their labels")
-    folded = backfill(labelled).vectors
+    say(f"folding {labelled.height:,} transactions with labels {delay_ms / DAY_MS:g} days late")
+    folded = backfill(labelled, terminal_fold(delay_ms)).vectors
     if folded.height != labelled.height:
         raise BadDataError(
             f"--data: {labelled.height - folded.height} rows have the id of an earlier one or are too late; remove them"

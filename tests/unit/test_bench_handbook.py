@@ -22,7 +22,7 @@ from benchmarks.handbook.nightly import nightly_vectors
 from benchmarks.handbook.protocol import Table, Week, judged, learned, run_week, scored, weeks_of
 from benchmarks.handbook.published import BAR, MEASURES, SINGLE_SPLIT, day_ms
 from benchmarks.handbook.result import read_result
-from benchmarks.handbook.rows import BadDataError, known_after, read_rows
+from benchmarks.handbook.rows import BadDataError, delay_ms_of, known_after, read_rows, vectors_of
 from cli.__main__ import BENCHES, app
 from fraud.features import NAMES, REQUEST_NAMES
 from fraud.windows import DAY_MS
@@ -210,7 +210,7 @@ def test_a_nightly_vector_is_what_a_transaction_at_midnight_would_have_got() -> 
     labelled = known_after(made_rows(), 7)
     times = labelled["occurred_at_ms"].to_numpy()
     first, after = np.searchsorted(times, [TEST_MS, TEST_MS + 2 * DAY_MS]).tolist()
-    nightly = nightly_vectors(labelled, slice(first, after), NAMES)
+    nightly = nightly_vectors(labelled, slice(first, after), NAMES, 7 * DAY_MS)
     history = slice(len(REQUEST_NAMES), None)
     differs = 0
     for i in (first, first + 7, after - 1):
@@ -222,6 +222,20 @@ def test_a_nightly_vector_is_what_a_transaction_at_midnight_would_have_got() -> 
         fresh = backfill(labelled[: i + 1]).vectors[-1, 1:].to_numpy()[0]
         differs += not np.array_equal(nightly[i - first, history], fresh[history], equal_nan=True)
     assert differs == 3  # the control: fresh vectors are others
+
+
+def test_another_label_delay_moves_the_risk_windows_and_nothing_else() -> None:
+    #  every label three days late: a fold that waits three days counts what the stream's, which waits seven, does not
+    rows = made_rows().with_columns(terminal_id=pl.lit("t"), is_fraud=pl.lit(True))
+    waits = {days: vectors_of(known_after(rows, days), NAMES, delay_ms_of(days), nothing) for days in (7, 3)}
+    times = rows["occurred_at_ms"].to_numpy()
+    at = len(times) - 1
+    for days, vectors in waits.items():
+        low, high = np.searchsorted(times, times[at] - days * DAY_MS - np.array([DAY_MS, 0]), side="right")
+        assert vectors[at, NAMES.index("terminal_fraud_count_1d")] == high - low
+    others = [i for i, name in enumerate(NAMES) if not is_terminal_risk(name)]
+    assert waits[7][:, others].tobytes() == waits[3][:, others].tobytes()
+    assert waits[7].tobytes() != waits[3].tobytes()
 
 
 def test_terminal_risk_is_what_labels_at_the_terminal_tell() -> None:
