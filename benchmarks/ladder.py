@@ -5,7 +5,7 @@ Rule 2. Each week the published recipe (early stopping, calibration, refit) lear
 Rule 3. The truth is read here only to measure, never to learn.
 
 Prints, for weeks that no fit has seen: AP, Brier score, calibration error and expected cost of every rung, of isotonic
-regression in place of Platt's scaling (what docs/adr/0008 compares), recall by scenario, and the CPU time of each part.
+regression in place of Platt's scaling (what docs/adr/0009 compares), recall by scenario, and the CPU time of each part.
 """
 
 from __future__ import annotations

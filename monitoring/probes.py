@@ -98,10 +98,7 @@ class LagProbe:
         }
         with closing(KafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)) as admin:
             for stage, group in self._groups.items():
-                found: Mapping[str, Any] = admin.list_group_offsets([group])
-                places[stage] = {
-                    tp: int(entry.offset) for tp, entry in found.get(group, {}).items() if entry.offset >= 0
-                }
+                places[stage] = _committed(admin, group)
         return {stage: of for stage, of in places.items() if of}
 
     def _consumer(self) -> KafkaConsumer:
@@ -115,6 +112,16 @@ class LagProbe:
             bootstrap_timeout_ms=5_000,
             allow_auto_create_topics=False,
         )
+
+
+def _committed(admin: KafkaAdminClient, group: str) -> dict[TopicPartition, int]:
+    """The offsets that a group has committed; none before it was ever there."""
+    try:
+        found: Mapping[str, Any] = admin.list_group_offsets([group])
+    except KafkaError as error:
+        log.info("no offsets of a group", group=group, error=repr(error))
+        return {}
+    return {tp: int(entry.offset) for tp, entry in found.get(group, {}).items() if entry.offset >= 0}
 
 
 class StateStoreProbe:

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import xgboost as xgb
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from fraud import rules
 from fraud.model import Floats
@@ -27,6 +25,9 @@ from fraud.windows import DAY_MS
 from trainer.calibration import Calibration, folded, platt
 from trainer.dataset import Rows
 from trainer.fit import FitParams, fit, fit_stopped, score
+
+if TYPE_CHECKING:  # loads for seconds on a busy machine: a run that is refused need not wait for it
+    from sklearn.linear_model import LogisticRegression
 
 RULES: Final = "rules"
 LOGISTIC: Final = "logistic"
@@ -91,6 +92,9 @@ class Logistic:
     @classmethod
     def fitted(cls, vectors: Floats, is_fraud: Floats) -> Logistic:
         """Learn from vectors [rows, features] and 0/1 [rows]."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         every = -(-len(vectors) // LOGISTIC_ROWS_MAX)
         vectors, is_fraud = vectors[::every], is_fraud[::every]
         absent = np.isnan(vectors)

@@ -17,7 +17,11 @@ from trainer.fit import FitParams
 from trainer.judgement import SHAP_ROWS, Soundness, earned
 from trainer.ladder import RUNGS, SERVED
 from trainer.measures import CONFIDENCE, JudgedRows, Measured
-from trainer.plots import CALIBRATION_FILE, COST_FILE, IMPORTANCE_FILE, PRECISION_RECALL_FILE
+
+PRECISION_RECALL_FILE: Final = "precision_recall.png"
+CALIBRATION_FILE: Final = "calibration.png"
+COST_FILE: Final = "cost.png"
+IMPORTANCE_FILE: Final = "importance.png"
 
 _SHOWN_FEATURES = 12
 _COLUMNS: Final = {

@@ -19,11 +19,7 @@ from matplotlib.figure import Figure
 from fraud.decision import APPROVE, decide
 from fraud.model import Floats
 from trainer.measures import JudgedRows, cost_minor
-
-PRECISION_RECALL_FILE: Final = "precision_recall.png"
-CALIBRATION_FILE: Final = "calibration.png"
-COST_FILE: Final = "cost.png"
-IMPORTANCE_FILE: Final = "importance.png"
+from trainer.model_card import CALIBRATION_FILE, COST_FILE, IMPORTANCE_FILE, PRECISION_RECALL_FILE
 
 _COLOURS: Final = ("#999999", "#d98c00", "#6aa7d6", "#1b4f8a")
 _POINTS: Final = 400

@@ -46,7 +46,6 @@ from trainer.gate import PROMOTED, reference_vectors, usable_champion, verdict
 from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
 from trainer.ladder import RUNGS, SERVED, Climbed, climb
 from trainer.model_card import CardFacts, card_text
-from trainer.plots import pictures
 from trainer.soundness import times_of
 
 Report = Callable[[str, int, str], None]  # stage, percent of the run, detail
@@ -225,6 +224,10 @@ def _told(
     params: FitParams,
 ) -> dict[str, bytes]:
     """metrics.json, the card and its pictures."""
+    from trainer.plots import (
+        pictures,  # loads for seconds on a busy machine: a run that is refused need not wait for it
+    )
+
     climbed, judgement, sound, gate = run.climbed, run.judgement, run.sound, run.gate
     importances = shap_importances(booster, np.ascontiguousarray(judgement.judged.select(NAMES).to_numpy(), np.float32))
     facts = CardFacts(

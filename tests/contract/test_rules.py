@@ -59,11 +59,14 @@ def test_the_runbook_has_no_section_without_an_alert_and_no_broken_link() -> Non
     assert anchors <= {name.lower() for name in SECTIONS}
 
 
+def tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which(name) is None:
+        missing("promtool", f"{name} is not installed (Debian: apt-get install prometheus prometheus-alertmanager)")
+    return subprocess.run([name, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=120)
+
+
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    if shutil.which("promtool") is None:
-        missing("promtool", "promtool is not installed (Debian: apt-get install prometheus)")
-    command = ["promtool", *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    return tool("promtool", *arguments)
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "local.yml"])
@@ -102,3 +105,24 @@ def test_an_alert_that_never_fires_and_one_that_always_does_fail_their_tests(
     expression: str, found: set[str], tmp_path: Path
 ) -> None:
     assert failed_alerts(tmp_path, expression) == found
+
+
+ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
+
+
+def test_amtool_accepts_alertmanagers_configuration() -> None:
+    checked = tool("amtool", "check-config", ALERTMANAGER)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@every_alert
+def test_each_alert_has_somebody_who_hears_it(alert: dict[str, Any]) -> None:
+    labels = [f"alertname={alert['alert']}", f"severity={alert['labels']['severity']}"]
+    routed = tool("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels)
+    expected = "dead-mans-switch" if alert["labels"]["severity"] == "none" else "people"
+    assert routed.stdout.strip() == expected, routed.stderr
+
+
+def test_an_alert_that_silences_others_and_those_it_silences_exist() -> None:
+    names = set(re.findall(r'alertname=~?"([^"]+)"', ALERTMANAGER.read_text()))
+    assert {name for each in names for name in each.split("|")} <= {alert["alert"] for alert in ALERTS}

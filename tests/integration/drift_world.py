@@ -20,7 +20,7 @@ from producer import handbook
 from trainer.backfill import backfill
 from trainer.fit import FIT, fit, score
 
-CARDS = 600
+CARDS = 450
 WARM_UP, LEARNED = 35, 42
 QUIET = 100
 DAYS = WARM_UP + LEARNED + QUIET
@@ -104,7 +104,7 @@ def world(seed: int) -> World:
     bare = _served(table, None)
     learned = np.flatnonzero((bare.day >= WARM_UP) & (bare.day < WARM_UP + LEARNED))
     is_fraud = table["label_is_fraud"].to_numpy().astype(np.float32)
-    model = fit(bare.vectors[learned], is_fraud[learned], replace(FIT, rounds=100))
+    model = fit(bare.vectors[learned], is_fraud[learned], replace(FIT, rounds=60, max_bin=256))
     served = replace(bare, score=score(model, bare.vectors))
     random = np.random.default_rng(seed)
     sample = np.sort(random.choice(learned, min(len(learned), REFERENCE_ROWS), replace=False))
