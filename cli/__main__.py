@@ -32,6 +32,11 @@ PASSED_ON: Final = {
     "paths": ("monitoring", "paths", "What each path and version delivers on matured labels, beside its promise."),
 }
 
+# fraudstream bench NAME ... is python -m MODULE ...
+BENCHES: Final = {
+    "handbook": ("benchmarks.handbook", "Train and test by the Handbook's protocol, beside its published results."),
+}
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -44,7 +49,9 @@ alerts_app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="List the versions of the model registry.")
 topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
 dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks against published results.")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
@@ -181,24 +188,24 @@ def dlq_list(
     raise typer.Exit(list_dead_letters(limit, as_json))
 
 
-def _passed_on(module: str, command: str) -> Callable[[typer.Context], None]:
+def _passed_on(module: str, *command: str) -> Callable[[typer.Context], None]:
     def run(context: typer.Context) -> None:
-        from cli.services import with_code_on_path
+        from cli.services import CODE_FOLDER, with_code_on_path
 
-        arguments = [sys.executable, "-m", module, command, *context.args]
+        if not (CODE_FOLDER / module.split(".")[0]).is_dir():
+            raise CommandError(f"{module} is not installed here: run this in a checkout of the repository", 2)
+        arguments = [sys.executable, "-m", module, *command, *context.args]
         sys.stdout.flush()
         os.execve(sys.executable, arguments, with_code_on_path())
 
     return run
 
 
+_TAKES_ALL: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 for _name, (_module, _command, _help) in PASSED_ON.items():
-    app.command(
-        _name,
-        help=_help,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-        add_help_option=False,
-    )(_passed_on(_module, _command))
+    app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module, _command))
+for _name, (_module, _help) in BENCHES.items():
+    bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module))
 
 
 def _end(message: str, code: int) -> NoReturn:

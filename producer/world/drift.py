@@ -11,7 +11,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
+import polars as pl
 
+from fraud.transaction import PLACED_FIELDS
 from fraud.windows import DAY_MS, HOUR_MS
 from producer.world.days import DAYS_MAX, begin_of
 from producer.world.draws import Stream, generator
@@ -30,7 +32,8 @@ class Drift:
     fraud_moves_day: fraudsters buy from other kinds of merchants. under_threshold_day: their amounts stay just under
     threshold_minor (cents). sales_day: one day with sales_factor times the online purchases, 20 % cheaper.
     inflation_day: prices rise by inflation_a_month from then on. country_opens_day: country_share of the online purchases go
-    to merchants of new_country. silent_device_day, silent_place_day: the field is null in silent_share of the rows.
+    to merchants of new_country. schema_change_day: until then messages are of version 1, without merchant, place and device; None:
+    all are of version 2. silent_device_day, silent_place_day: the field is null in silent_share of the rows.
     late_share: of the transactions arrive late, by up to late_minutes_max; copied_share: arrive twice.
     """
 
@@ -44,6 +47,7 @@ class Drift:
     country_opens_day: int | None = None
     new_country: str = "TH"
     country_share: float = 0.1
+    schema_change_day: int | None = None
     silent_device_day: int | None = None
     silent_place_day: int | None = None
     silent_share: float = 1.0
@@ -117,6 +121,14 @@ def silenced(population: Population, rows: Rows, day: int, drift: Drift) -> Rows
             longitude_cdeg=np.where(silent, np.int32(NO_PLACE), rows.longitude_cdeg),
         )
     return rows
+
+
+def before_schema_change(table: pl.DataFrame, drift: Drift) -> pl.DataFrame:
+    """A table of transactions with nulls for what version 1 did not have, before the day of the change."""
+    if drift.schema_change_day is None:
+        return table
+    has_place = pl.col("occurred_at_ms") >= begin_of(drift.schema_change_day)
+    return table.with_columns(pl.when(has_place).then(pl.col(PLACED_FIELDS)))
 
 
 def arrivals(seed: int, rows_of_day: int, occurred_at_ms: Int64s, day: int, drift: Drift) -> tuple[Int64s, Bools]:

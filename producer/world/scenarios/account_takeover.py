@@ -17,9 +17,9 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class AccountTakeover(Scenario):
     """purchases: mean number. amount_factor: against the card's usual amounts. hours: how long it lasts at most."""
 
-    purchases: float = 6
-    amount_factor: float = 2.0
-    hours: float = 3
+    purchases: float = 7
+    amount_factor: float = 2.5
+    hours: float = 2
 
     name = "account-takeover"
     time_scale = "hours"
@@ -34,7 +34,7 @@ class AccountTakeover(Scenario):
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100), "hours": (0.1, 48)}
     days = 1.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 24.0
+    per_100_000_cards_a_day = 26.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

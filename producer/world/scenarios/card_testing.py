@@ -40,7 +40,7 @@ class CardTesting(Scenario):
     }
     days = 0.25
     cards_mean = 2.0
-    per_100_000_cards_a_day = 9.0
+    per_100_000_cards_a_day = 11.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

@@ -28,10 +28,10 @@ class FriendlyFraud(Scenario):
     purchases: of a spree, mean number. amount_factor: of a spree, against the card's usual amounts.
     """
 
-    share: float = 0.02
+    share: float = 0.015
     customers: float = 0.04
-    purchases: float = 4
-    amount_factor: float = 2.0
+    purchases: float = 6
+    amount_factor: float = 3.0
 
     name = "friendly-fraud"
     time_scale = "one transaction, or hours"
@@ -45,7 +45,7 @@ class FriendlyFraud(Scenario):
     }
     days = 0.5
     cards_mean = 1.0
-    per_100_000_cards_a_day = 10.0
+    per_100_000_cards_a_day = 12.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
@@ -53,7 +53,7 @@ class FriendlyFraud(Scenario):
 
     def _one_card(self, episode: Episode, card: int) -> Rows:
         count = 1 + int(episode.random.poisson(max(0.0, self.purchases - 1)))
-        at_ms = buy.burst(episode, count, 3 * HOUR_MS)
+        at_ms = buy.burst(episode, count, 2 * HOUR_MS)
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)

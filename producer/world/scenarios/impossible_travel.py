@@ -32,7 +32,7 @@ class ImpossibleTravel(Scenario):
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100)}
     days = 0.5
     cards_mean = 1.0
-    per_100_000_cards_a_day = 16.0
+    per_100_000_cards_a_day = 20.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

@@ -18,7 +18,7 @@ class LeakedCard(Scenario):
     """purchases_per_day: mean. amount_factor: against the card's usual amounts."""
 
     purchases_per_day: float = 0.7
-    amount_factor: float = 4.0
+    amount_factor: float = 5.0
 
     name = "leaked-card"
     time_scale = "two weeks"
@@ -32,7 +32,7 @@ class LeakedCard(Scenario):
     ranges: ClassVar[Ranges] = {"purchases_per_day": (0.01, 1_000), "amount_factor": (0.1, 100)}
     days = 14.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 12.0
+    per_100_000_cards_a_day = 15.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

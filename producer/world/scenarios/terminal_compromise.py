@@ -45,7 +45,7 @@ class TerminalCompromise(Scenario):
         category = np.full(count, buy.shop_categories(episode, 1)[0])
         amount = buy.amounts(episode, cards, category)
         rows = buy.in_shops(episode, self.number, at_ms, cards, category, amount, buy.home_city(episode))
-        merchants, terminal = episode.population.merchants, np.full(count, rows.terminal[0])
+        merchants, terminal = episode.population.merchants, np.repeat(rows.terminal[:1], count)
         return replace(
             rows,
             terminal=terminal,
