@@ -102,7 +102,8 @@ def test_the_dead_mans_switch_reaches_alertmanager(stack: Stack) -> None:
         with urllib.request.urlopen(stack.url("PORT_ALERTMANAGER", "/api/v2/alerts"), timeout=10) as answer:
             return "DeadMansSwitch" in [alert["labels"]["alertname"] for alert in json.load(answer)]
 
-    assert _eventually(is_there, SCRAPED_S), _logs(stack)
+    # What fires before Prometheus has found Alertmanager is sent again a minute later.
+    assert _eventually(is_there, 2 * SCRAPED_S), _logs(stack)
 
 
 def test_nothing_in_a_container_can_write_outside_its_volumes(stack: Stack) -> None:
