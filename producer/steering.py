@@ -65,7 +65,9 @@ class Steering:
         consumer.seek_to_beginning(self._control)
         for place, at in self._places.items():
             consumer.seek(place, at)
-        self._catch_up(lambda: consumer.position(self._control) >= consumer.end_offsets([self._control])[self._control])
+        self._catch_up(
+            lambda: consumer.position(self._control) >= ends_of(consumer, [topics.CONTROL], 1)[topics.CONTROL.name][0]
+        )
 
     @property
     def clock(self) -> ClockState:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 import polars as pl
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from fraud import topics
 from fraud.topics import Topic
@@ -26,6 +27,7 @@ from producer.whole_file import write_whole
 SENT_TOPICS: Final = (topics.TRANSACTIONS, topics.LABELS, topics.TRUTH)
 HEARD_TOPICS: Final = (topics.ALERTS, topics.DISPOSITIONS)
 READ_SECONDS_MAX: Final = 120.0
+END_SECONDS_MAX: Final = 10.0
 Offsets = dict[str, list[int]]  # topic -> next offset of each partition
 
 
@@ -156,8 +158,20 @@ def _counted_off(counter: Counter[Any], key: Any) -> bool:
 def ends_of(consumer: KafkaConsumer, which: Iterable[Topic], partitions: int) -> Offsets:
     """The next offset of each partition of some topics."""
     places = {t.name: [TopicPartition(t.name, p) for p in range(partitions if t.partitioned else 1)] for t in which}
-    ends = consumer.end_offsets([place for of_topic in places.values() for place in of_topic])
+    ends = _end_offsets(consumer, [place for of_topic in places.values() for place in of_topic])
     return {name: [ends[place] for place in of_topic] for name, of_topic in places.items()}
+
+
+def _end_offsets(consumer: KafkaConsumer, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """The next offsets. Where the broker leaves a partition out of its answer, the client fails with KeyError: ask again."""
+    deadline_s = time.monotonic() + END_SECONDS_MAX
+    while True:
+        try:
+            ends: dict[TopicPartition, int] = consumer.end_offsets(places)
+            return ends
+        except KeyError as left_out:
+            if time.monotonic() > deadline_s:
+                raise KafkaTimeoutError(f"the broker does not tell the end of {left_out}") from None
 
 
 def already_sent(consumer: KafkaConsumer, saved: SavedPosition, partitions: int) -> tuple[SavedPosition, AlreadySent]:

@@ -62,7 +62,7 @@ CASES: dict[str, tuple[bytes | None, bytes | str | None, str]] = {
         KEY,
         "DUPLICATE_KEY",
     ),
-    "schema-2": (changed("schema-2", schema_version=2), KEY, "SCHEMA_UNKNOWN"),
+    "schema-2": (changed("schema-2", schema_version=3), KEY, "SCHEMA_UNKNOWN"),
     "no-amount": (changed("no-amount", amount_minor=None), KEY, "FIELD_MISSING"),
     "text-amount": (changed("text-amount", amount_minor="500"), KEY, "FIELD_TYPE"),
     "float-amount": (changed("float-amount", amount_minor=5.01), KEY, "FIELD_TYPE"),
