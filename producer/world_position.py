@@ -95,12 +95,16 @@ class WorldPositionFile:
 
 
 class AlreadySent:
-    """What of the plan stands in the log beyond a saved position. Each is counted off once: a copy is sent as a copy."""
+    """What of the plan stands in the log beyond a saved position. Each is counted off once: a copy is sent as a copy.
+
+    newest_ms: the producer's clock at the newest of the transactions, epoch milliseconds; -1 without any.
+    """
 
     def __init__(self) -> None:
         self._transactions: Counter[str] = Counter()
         self._labels: Counter[tuple[str, str, bool]] = Counter()
         self._truths: Counter[str] = Counter()
+        self.newest_ms = -1
 
     def __bool__(self) -> bool:
         return bool(self._transactions or self._labels or self._truths)
@@ -115,8 +119,9 @@ class AlreadySent:
             elif topic == topics.TRUTH.name:
                 self._truths[transaction_id] += 1
             else:
+                self.newest_ms = max(self.newest_ms, int(message["sent_at_ms"]))
                 self._transactions[transaction_id] += 1
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
             return
 
     def takes_transaction(self, transaction_id: str) -> bool:

@@ -103,6 +103,7 @@ def _send(run: WorldRun, target: Target, stop: threading.Event) -> Sent:
 
 def _send_live(run: WorldRun, target: Target, progress: Progress, stop: threading.Event) -> Sent:
     position = progress.position
+    _pass_over_what_was_sent(run, target, progress, stop)
     if position.mode == "fast":
         position.mode, position.live_from_ms = "live", position.clock_ms + 1
     begin_ms = max(position.clock_ms, run.plan.world.begin_ms - 1) + 1
@@ -123,6 +124,23 @@ def _send_live(run: WorldRun, target: Target, progress: Progress, stop: threadin
             if run.leads:
                 control.send(topics.CONTROL.name, clock_request(paused=True).to_json())
                 control.flush(timeout=2)
+
+
+def _pass_over_what_was_sent(run: WorldRun, target: Target, progress: Progress, stop: threading.Event) -> None:
+    """What a killed producer sent after its last save lies in the past: nobody waits for it again."""
+    position = progress.position
+    mode, live_from_ms, until_ms = (
+        position.mode,
+        position.live_from_ms,
+        min(run.until_ms, progress.already.newest_ms + 1),
+    )
+    progress.is_durable = False
+    if until_ms > position.clock_ms + 1:
+        asyncio.run(
+            stream_fast(target.bootstrap, target.partitions, run.plan, until_ms, progress, lambda _: None, stop)
+        )
+    progress.is_durable = True
+    position.mode, position.live_from_ms = mode, live_from_ms
 
 
 def _days_left(run: WorldRun, at_ms: int) -> int:

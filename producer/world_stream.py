@@ -40,7 +40,11 @@ log = structlog.get_logger("producer")
 
 
 class Progress:
-    """The position of a running stream and its label desk, saved in one step."""
+    """The position of a running stream and its label desk, saved in one step.
+
+    runs_after_ms: what a scenario run planned up to here was sent; it stays where the stream began. is_durable: whether
+    save() writes the file; not while only what was sent before is passed over, for runs are not in that.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Progress:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.position = position
+        self.runs_after_ms = position.clock_ms
+        self.is_durable = True
         self.already = sent
         self.desk = LabelDesk(memory=position.memory())
         self._file = file
@@ -69,6 +75,8 @@ class Progress:
         """Everything planned at or before clock_ms is acknowledged."""
         began_s = self._now_s()
         self.position.clock_ms = max(self.position.clock_ms, clock_ms)
+        if not self.is_durable:
+            return
         self.position.ends = ends_of(self._consumer, SENT_TOPICS, self._partitions)
         self.desk.forget(clock_ms - REMEMBERED_MS)
         self.position.remember(self.desk.memory)
@@ -216,7 +224,7 @@ class LiveWorld:
             return
         position = self._progress.position
         if run_id in position.runs:
-            rows = rows.filter(pl.col("clock_ms") > position.clock_ms)
+            rows = rows.filter(pl.col("clock_ms") > self._progress.runs_after_ms)
         else:
             position.runs.append(run_id)
         labels = {label.transaction_id: label for label in labels_of(rows)}

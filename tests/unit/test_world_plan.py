@@ -99,7 +99,7 @@ def test_transactions_of_others_are_not_ours() -> None:
 
 def test_what_is_in_the_log_is_counted_off_once_so_that_a_copy_is_sent_as_a_copy() -> None:
     sent = AlreadySent()
-    sent.note("transactions", b'{"transaction_id":"a"}')
+    sent.note("transactions", b'{"transaction_id":"a","sent_at_ms":7}')
     sent.note("transactions", b"not ours")
     assert sent.takes_transaction("a") and not sent.takes_transaction("a")
-    assert not sent
+    assert not sent and sent.newest_ms == 7
