@@ -49,12 +49,15 @@ check: setup ## lint, format, types, import rule
 format: setup ## format the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
 
-docs: setup ## write the generated pages of docs/
+docs: setup ## write the generated pages of docs/, and Grafana's dashboards
 	@$(RUN)/python -m tests.contract.generated_docs
+	@$(RUN)/python -W ignore -m monitoring.grafana
 
 bench: setup ## the benchmarks behind the numbers in docs/measured.md
 	@$(RUN)/python -m benchmarks.fold
+	@$(RUN)/python -m benchmarks.fold_memory
 	@$(RUN)/python -m benchmarks.simulator
+	@$(RUN)/python -m benchmarks.world
 
 clean: ## remove what setup made (the stack's data is in .fraudstream/: delete that to begin from nothing)
 	@rm -rf $(VENV) $(VENV)-uv .mypy_cache .ruff_cache .pytest_cache

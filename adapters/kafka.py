@@ -15,9 +15,10 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import KafkaConnectionError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
+from adapters.backends.ports import answers
 from fraud import topics
 from fraud.dead_letters import BadMessageError
 
@@ -29,6 +30,19 @@ WRITE_BATCH_BYTES: Final = 256 * 1024
 
 class TopicMismatchError(RuntimeError):
     """The broker's topics are not those that the settings ask for; the message names the remedy."""
+
+
+def refuse_silence(bootstrap: str) -> None:
+    """Raise KafkaConnectionError at once when nothing listens at any of the addresses: a client would try for half a minute."""
+    if not any(_listens(server) for server in bootstrap.split(",")):
+        raise KafkaConnectionError(bootstrap)
+
+
+def _listens(server: str) -> bool:
+    host, _, port = server.strip().rpartition(":")
+    return (
+        answers(host, int(port)) if port.isdecimal() else True
+    )  # the client says better what is wrong with an address
 
 
 @lru_cache(maxsize=1_000_000)

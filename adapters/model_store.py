@@ -4,7 +4,7 @@ Rule 1. A version appears whole or not at all: temporary folder, fsync, rename. 
 Rule 2. Nothing is handed out unverified: every file's SHA-256 is checked on every read.
 Rule 3. Aliases change by compare-and-set under a lock file: of two who decide on the same state, one is refused.
 
-    models/20180808T000000-1a2b3c/{model.ubj, manifest.json, metrics.json, reference.parquet, card.md}
+    models/20180808T000000-1a2b3c/{model.ubj, manifest.json, metrics.json, reference.parquet, card.md, *.png}
     models/aliases.json
 """
 

@@ -24,9 +24,12 @@ PASSED_ON: Final = {
     "world": ("producer", "world", "Stream the generated world, or describe it."),
     "clock": ("producer", "clock", "The simulated clock: show it, change its pace, pause it."),
     "scenario": ("producer", "scenario", "Fraud on purpose: list, start, stop, watch scenarios in the running world."),
+    "caught": ("monitoring", "caught", "How much of each fraud scenario was alerted, and how soon."),
     "handbook": ("producer", "handbook", "Stream the Handbook world, from where it stopped."),
     "verify-handbook": ("producer", "verify-handbook", "Compare the generated Handbook world with the published one."),
     "parity": ("monitoring", "parity", "Compute the served vectors again and compare them bit for bit."),
+    "drift": ("monitoring", "drift", "How far what is served has moved from what the champion has learned from."),
+    "paths": ("monitoring", "paths", "What each path and version delivers on matured labels, beside its promise."),
 }
 
 # fraudstream bench NAME ... is python -m MODULE ...

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.errors import KafkaError
 
-from adapters.backends.ports import answers
+from adapters.kafka import refuse_silence
 from cli.failure import CommandError
 
 _BOOTSTRAP_S_MAX: Final = 8
@@ -23,8 +23,7 @@ _BOOTSTRAP_S_MAX: Final = 8
 def connected(bootstrap: str) -> Iterator[KafkaConsumer]:
     """A consumer with nothing assigned. Raises CommandError when no broker answers."""
     try:
-        if not any(_listens(server) for server in bootstrap.split(",")):
-            raise KafkaConnectionError(bootstrap)  # at once: the client would try for seconds
+        refuse_silence(bootstrap)
         consumer = KafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
@@ -42,13 +41,6 @@ def connected(bootstrap: str) -> Iterator[KafkaConsumer]:
         yield consumer
     finally:
         consumer.close()
-
-
-def _listens(server: str) -> bool:
-    host, _, port = server.strip().rpartition(":")
-    return (
-        answers(host, int(port)) if port.isdecimal() else True
-    )  # the client says better what is wrong with an address
 
 
 def begin(consumer: KafkaConsumer, from_start: Sequence[str] = (), from_end: Sequence[str] = ()) -> None:

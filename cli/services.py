@@ -37,6 +37,8 @@ SERVICES: Final = (
     Service("stream_features", ("stream_features",), 9101, ends_with=2),
     Service("archiver", ("trainer", "archive"), 9103, ends_with=3, niceness=5),
     Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
+    Service("evaluator", ("monitoring", "evaluator"), 9106, ends_with=3, niceness=10),
+    Service("watch", ("monitoring", "watch"), 9107, ends_with=3, niceness=10),
 )
 PRODUCER_PORT: Final = 9105
 KAFKA_PORT: Final = 9092

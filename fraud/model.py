@@ -53,11 +53,21 @@ class Promise(msgspec.Struct, frozen=True):
     fraud: int
 
 
-class Gate(msgspec.Struct, frozen=True):
-    """What the trainer decided about the version when it was made: `promoted` or `rejected`, and why."""
+class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the trainer decided about the version when it was made: `promoted` or `rejected`, and why.
+
+    rival: the champion's version, or `rules`; difference: average precision above the rival's, low .. high: the middle 90 %
+    of its draws; rows, fraud: what both were measured on. None: not compared.
+    """
 
     outcome: str
     reason: str
+    rival: str | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int | None = None
+    fraud: int | None = None
 
 
 class Canary(msgspec.Struct, frozen=True):

@@ -26,7 +26,9 @@ Array = npt.NDArray[Any]
 Column = Array | list[str]
 
 MAGIC: Final = b"FSP1"
-ROWS_MAX: Final = 500  # a record of 500 rows of ~300 bytes stays far below the broker's limit of 1 MiB
+ROWS_MAX: Final = (
+    400  # of at most ~610 bytes (92 features, three ids of 64 characters): below a producer batch of 256 KiB
+)
 TEXT: Final = "text"
 
 _TRANSACTION: Final = {

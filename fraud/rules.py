@@ -72,6 +72,39 @@ RULES: Final = (
     ),
     Rule("CARD_VELOCITY_1H", "eight payments by one card within an hour", 0.5, (Condition("card_count_1h", 8),)),
     Rule(
+        "CARD_TESTING_1H",
+        "five earlier payments within an hour at four merchants or more, most of them small",
+        0.7,
+        (
+            Condition("card_count_1h", 5),
+            Condition("card_distinct_merchants_1h", 4),
+            Condition("card_small_share_1h", 0.6),
+        ),
+    ),
+    Rule(
+        "IMPOSSIBLE_SPEED",
+        "at least 200 km from the last payment, faster than an airliner",
+        0.7,
+        (Condition("card_distance_km_since_last", 200), Condition("card_speed_kmh_since_last", 1000)),
+    ),
+    Rule(
+        "NEW_DEVICE_ABROAD",
+        "a device and a country that the card has not shown in 30 days, and an amount above its mean",
+        0.5,
+        (
+            Condition("card_new_device", 1),
+            Condition("card_new_country", 1),
+            Condition("card_amount_over_mean_30d", 1.5),
+            Condition("card_count_30d", 5),
+        ),
+    ),
+    Rule(
+        "TERMINAL_FRAUD_STREAK",
+        "the terminal's last three payments whose labels are due are all known fraud",
+        0.8,
+        (Condition("terminal_fraud_streak", 3),),
+    ),
+    Rule(
         "TERMINAL_FRAUD_7D",
         "a third of the terminal's matured week is known fraud",
         0.7,

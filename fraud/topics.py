@@ -45,7 +45,7 @@ TRANSACTIONS: Final = Topic(
     "transactions", "card_id", "JSON: Transaction", "producer, anyone", "card stage, archiver", dead_letters=True
 )
 LABELS: Final = Topic(
-    "labels", "terminal_id", "JSON: Label", "label service", "label forwarder, archiver", dead_letters=True
+    "labels", "terminal_id", "JSON: Label", "label service", "label forwarder, archiver, evaluator", dead_letters=True
 )
 TERMINAL_LOG: Final = Topic(
     "terminal-log",
@@ -60,11 +60,16 @@ FEATURES: Final = Topic(
     "none: partition of the terminal",
     "packed: vectors",
     "terminal stage",
-    "scorer, archiver",
+    "scorer, archiver, drift watch",
     dead_letters=True,
 )
 SCORES: Final = Topic(
-    "scores", "none: partition of the terminal", "packed: scores", "scorer", "archiver, console", dead_letters=True
+    "scores",
+    "none: partition of the terminal",
+    "packed: scores",
+    "scorer",
+    "archiver, evaluator, drift watch",
+    dead_letters=True,
 )
 ALERTS: Final = Topic("alerts", "card_id", "JSON: Alert", "scorer", "archiver, people", dead_letters=True)
 DISPOSITIONS: Final = Topic(

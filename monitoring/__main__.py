@@ -1,6 +1,7 @@
-"""`python -m monitoring parity`: the commands that watch the running stack, wired here and nowhere else.
+"""`python -m monitoring parity | drift | paths | evaluator | watch`: what watches the running stack, wired here and nowhere else.
 
-Rule 1. Exit codes: 0 all is well, 1 it is not, 2 an impossible setting, 3 there is nothing to look at yet.
+Rule 1. Exit codes of the commands: 0 all is well, 1 it is not, 2 an impossible setting, 3 there is nothing to look at yet.
+Rule 2. Exit codes of the services: 0 stopped, 2 a person must look, 70 a fault that a restart heals.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import sys
 import time
 from dataclasses import asdict
 from math import isinf
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from adapters.lake import Lake, LakeGapError
 from adapters.settings import StackSettings
+from monitoring.caught_command import show_caught
 from monitoring.parity import NothingServedError, Parity, measure_parity
+from monitoring.settings import MonitoringSettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch what the stack serves.")
 
@@ -81,6 +84,74 @@ def _text(found: Parity, elapsed_s: float) -> str:
     ]
     return "\n".join([*lines, "parity holds, bit for bit" if found.holds else "PARITY IS BROKEN"])
 
+
+@app.command()
+def drift(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+    """The newest window of served data against what the champion has learned from; exit code 1 while it is drifted."""
+    from fraud.features import FEATURE_HASH
+    from monitoring.drift_report import as_text, as_values
+    from monitoring.drift_store import read_drift
+
+    path = MonitoringSettings.read().drift_file(FEATURE_HASH)
+    try:
+        judgement, alarms = read_drift(path)
+    except FileNotFoundError:
+        _nothing(f"there is no {path}: `fraudstream up` starts the service that watches drift")
+    if judgement is None:
+        _nothing(
+            "no window was judged yet: it needs a champion (`fraudstream retrain`), and a whole window of what was served "
+            "after the days that it has learned from (FRAUD_DRIFT_WINDOW_HOURS)"
+        )
+    print(json.dumps(as_values(judgement, alarms), indent=1) if as_json else as_text(judgement, alarms))
+    raise typer.Exit(1 if any(alarm.raised for alarm in alarms.values()) else 0)
+
+
+@app.command()
+def paths(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+    """What each path and model version has delivered on matured labels, beside what it promised."""
+    from monitoring.evaluation import as_json as values
+    from monitoring.evaluation import evaluate
+    from monitoring.journal import open_for_reading
+    from monitoring.paths_report import as_text
+    from monitoring.reference import Registry
+    from monitoring.wiring import terms
+
+    settings = MonitoringSettings.read()
+    try:
+        with open_for_reading(settings.evaluation_file) as db:
+            found = evaluate(db, terms(settings))
+    except FileNotFoundError:
+        _nothing(f"there is no {settings.evaluation_file}: `fraudstream up` starts the evaluator")
+    if found is None or not found.delivered:
+        _nothing(f"no transaction is mature yet: labels need {settings.label_delay_days:g} days of event time")
+    registry = Registry(settings.models)
+    told = {each.version: registry.promise(each.version) for each in found.delivered}
+    promises = {version: promise for version, promise in told.items() if promise is not None}
+    print(json.dumps(values(found, promises), indent=1) if as_json else as_text(found, promises))
+
+
+@app.command()
+def evaluator() -> None:
+    """Join scores and labels as they mature, and show what was delivered, until stopped."""
+    from monitoring.wiring import run_evaluator
+
+    raise typer.Exit(run_evaluator(MonitoringSettings.read()))
+
+
+@app.command()
+def watch() -> None:
+    """Watch drift, lags, the state store, the registry and parity, until stopped."""
+    from monitoring.wiring import run_watch
+
+    raise typer.Exit(run_watch(MonitoringSettings.read()))
+
+
+def _nothing(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(3)
+
+
+app.command("caught")(show_caught)
 
 if __name__ == "__main__":
     app()

@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 from rich.console import Console
 from rich.table import Table
 
+from adapters.kafka import refuse_silence
 from fraud.control import SPEED_MAX, SPEED_MIN, SetClock, StartScenario, StopScenario
 from fraud.simulation import ScenarioRun
 from producer.command import EXIT_BAD_INPUT, EXIT_INCOMPLETE, JsonOption, fail, on_the_stack
@@ -181,6 +182,7 @@ def _with_steering(work: Callable[[Steering, KafkaProducer], _T]) -> _T:
     settings = ProducerSettings.read()
 
     def connected() -> _T:
+        refuse_silence(settings.kafka_bootstrap)
         with (
             closing(connect(settings.kafka_bootstrap)) as consumer,
             closing(KafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all")) as producer,

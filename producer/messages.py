@@ -45,14 +45,14 @@ def transaction_values(rows: pl.DataFrame) -> list[bytes]:
 
 
 def placed_transaction_values(rows: pl.DataFrame) -> list[bytes]:
-    """The messages of a world's transactions (version 2), sent at their clock_ms."""
+    """The messages of a world's transactions, sent at their clock_ms: of version 2, or 1 where there is no merchant."""
     quoted = pl.when(pl.col("device_id").is_null()).then(pl.lit("null")).otherwise(pl.format('"{}"', "device_id"))
     numbers = [pl.col(name).cast(pl.String).fill_null("null") for name in ("latitude_cdeg", "longitude_cdeg")]
     columns = ("transaction_id", "card_id", "terminal_id", "amount_minor", "occurred_at_ms", "clock_ms")
     places = ("merchant_id", "mcc", "country", "channel")
-    values: list[bytes] = (
-        rows.select(pl.format(_PLACED_JSON, *columns, *places, quoted, *numbers).cast(pl.Binary)).to_series().to_list()
-    )
+    placed = pl.format(_PLACED_JSON, *columns, *places, quoted, *numbers)
+    message = pl.when(pl.col("merchant_id").is_null()).then(pl.format(_TRANSACTION_JSON, *columns)).otherwise(placed)
+    values: list[bytes] = rows.select(message.cast(pl.Binary)).to_series().to_list()
     return values
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from fraud.simulation import ScenarioRun
 from producer.world.days import BEGIN_MS, DAYS_MAX
 from producer.world.live_run import LiveRun
-from producer.world.live_run import frame as live_frame
+from producer.world.live_run import rows as live_rows
 from producer.world.world import World
 
 
@@ -31,7 +31,7 @@ class GeneratedWorld:
 
     def run_frame(self, run: ScenarioRun) -> pl.DataFrame:
         """The transactions of a scenario run. Raises ValueError for one that cannot be."""
-        return live_frame(self._world.population, live_run(run))
+        return self._world.frame(live_rows(self._world.population, live_run(run)), [run.run_id])
 
 
 def live_run(run: ScenarioRun) -> LiveRun:

@@ -22,7 +22,7 @@ from kafka import KafkaConsumer
 
 from adapters.kafka import AsyncWriter, partition_for, write_all
 from fraud import topics
-from fraud.transaction import LEDGER_CURRENCY, PLACED_FIELDS, PLACED_VERSION, Transaction
+from fraud.transaction import BARE_VERSION, LEDGER_CURRENCY, PLACED_FIELDS, PLACED_VERSION, Transaction
 from fraud.truth import Truth
 from producer.label_desk import REMEMBERED_MS, LabelDesk, WaitingLabel
 from producer.messages import placed_transaction_writes, truth_records
@@ -280,8 +280,9 @@ class LiveWorld:
 
 
 def transaction_of(row: dict[str, Any], sent_at_ms: int) -> Transaction:
-    """The message of a plan's row."""
+    """The message of a plan's row: of version 2, or 1 where there is no merchant."""
+    version = BARE_VERSION if row["merchant_id"] is None else PLACED_VERSION
     return Transaction(
         row["transaction_id"], row["card_id"], row["terminal_id"], row["amount_minor"], LEDGER_CURRENCY,
-        row["occurred_at_ms"], sent_at_ms, PLACED_VERSION, **{name: row[name] for name in PLACED_FIELDS},
+        row["occurred_at_ms"], sent_at_ms, version, **{name: row[name] for name in PLACED_FIELDS},
     )  # fmt: skip

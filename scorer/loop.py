@@ -36,6 +36,7 @@ from scorer.slot import ModelSlot
 
 STAGE: Final = "scorer"
 POLL_MS: Final = 200
+TOPIC_WAIT_S: Final = 0.5
 COMMIT_SECONDS: Final = 0.5
 COMMIT_SECONDS_MAX: Final = 3.0
 QUIET_SECONDS: Final = 10.0  # after that long without a record the loop asks whether Kafka is there at all
@@ -116,6 +117,7 @@ class ScoringLoop:
 
     def run(self, stop: Event) -> None:
         """Score until `stop` is set, then commit. Raises what ends the process."""
+        self._await_topic(stop)
         self._consumer.subscribe(topics=[topics.FEATURES.name], listener=self._rebalances)
         while not stop.is_set():
             polled = self._consumer.poll(timeout_ms=POLL_MS)
@@ -131,9 +133,16 @@ class ScoringLoop:
             self._show_lag()
         self._commit_when_due(idle=True)
 
+    def _await_topic(self, stop: Event) -> None:
+        """A group that is joined before its leader knows the topic's partitions is given none, and keeps none."""
+        while not stop.is_set() and not self._consumer.partitions_for_topic(topics.FEATURES.name):
+            stop.wait(TOPIC_WAIT_S)
+
     def health(self) -> str | None:
         """None when the loop polls and has partitions, else the reason."""
-        if self._polled_at is None or self._clock() - self._polled_at > QUIET_SECONDS:
+        if self._polled_at is None:
+            return f"the topic {topics.FEATURES.name} is not there yet"
+        if self._clock() - self._polled_at > QUIET_SECONDS:
             return "the last poll is more than 10 s ago"
         if not self._assigned:
             return f"no partition of {topics.FEATURES.name} is assigned: does the topic exist?"

@@ -24,7 +24,7 @@ import polars as pl
 import typer
 
 from fraud import features
-from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns, country_code, known_hash
+from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns, country_code, known_hash, transaction_hashes
 from fraud.fold import (
     ACCEPTED,
     DUPLICATE,
@@ -37,7 +37,7 @@ from fraud.fold import (
     CardFold,
     TerminalFold,
 )
-from fraud.transaction import AMOUNT_MINOR_MAX, LATITUDE_MAX_CDEG, LONGITUDE_MAX_CDEG, id_hash
+from fraud.transaction import AMOUNT_MINOR_MAX, LATITUDE_MAX_CDEG, LONGITUDE_MAX_CDEG
 from fraud.wire import ID_PATTERN, TIME_MAX_MS, TIME_MIN_MS
 
 IDS: Final = ("transaction_id", "card_id", "terminal_id")
@@ -47,6 +47,8 @@ PLACE_IDS: Final = ("merchant_id", "device_id")
 PLACE: Final = ("latitude_cdeg", "longitude_cdeg")
 COLUMNS: Final = (*IDS, *NUMBERS, *LABELS, *PLACE_IDS, "country", *PLACE)
 EXIT_BAD_FILE: Final = 2
+BLOCK_ROWS: Final = 1024
+POOL_ROWS_MAX: Final = 8_000_000  # memory that is given and not used costs nothing; a pool that grows is copied
 
 Int64s = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -73,11 +75,12 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
     terminal_fold: in place of the stream's, for a benchmark that asks what another label delay would have given.
     """
     table = checked(table)
-    told = _card_columns(table)
-    cards = CardFold(keep_changes=False)
+    told = card_columns(table)
+    pool_rows = min(2 * table.height, POOL_ROWS_MAX)
+    cards = CardFold(rows=pool_rows, keep_changes=False)
     card = cards.apply_slots(_slots(cards, table["card_id"]), told)
     log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
-    terminals = terminal_fold(keep_changes=False)
+    terminals = terminal_fold(rows=pool_rows, keep_changes=False)
     slots = _slots(terminals, table["terminal_id"])
     is_fraud = np.where(log.kind == LABEL, log.is_fraud[log.row], 0).astype(np.uint8)
     rows_of_log = TerminalColumns(
@@ -91,11 +94,10 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
     terminal = terminals.apply_slots(slots[log.row], rows_of_log)
     served = terminal.outcome == ACCEPTED
     rows = log.row[served]
-    vectors = {"transaction_id": table["transaction_id"][rows]}
-    width = card.vectors.shape[1]
-    for i, name in enumerate(features.NAMES):
-        column = card.vectors[rows, i] if i < width else terminal.vectors[served, i - width]
-        vectors[name] = pl.Series(name, column)
+    by_name = np.empty((len(features.NAMES), len(rows)), np.float32)
+    _turn(card.vectors, rows, by_name[: card.vectors.shape[1]])
+    _turn(terminal.vectors, np.flatnonzero(served), by_name[card.vectors.shape[1] :])
+    vectors = [table["transaction_id"][rows], *map(pl.Series, features.NAMES, by_name)]
     counts = {
         "transactions": table.height,
         "served": len(rows),
@@ -110,11 +112,18 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
     return Backfilled(pl.DataFrame(vectors), counts)
 
 
-def _card_columns(table: pl.DataFrame) -> CardColumns:
+def _turn(vectors: npt.NDArray[np.float32], rows: Int64s, columns: npt.NDArray[np.float32]) -> None:
+    """Write the rows of vectors into `columns`, [features, rows], in blocks that fit into a cache."""
+    for at in range(0, len(rows), BLOCK_ROWS):
+        columns[:, at : at + BLOCK_ROWS] = vectors[rows[at : at + BLOCK_ROWS]].T
+
+
+def card_columns(table: pl.DataFrame) -> CardColumns:
+    """The columns of a checked() table as the cards' fold takes them."""
     codes = _mapped(table["country"], country_code, pl.Int64)
     latitude, longitude = (table[name].fill_null(NOWHERE_CDEG).to_numpy() for name in PLACE)
     return CardColumns(
-        transaction_hash=np.array([id_hash(i) for i in table["transaction_id"].to_list()], np.uint64),
+        transaction_hash=transaction_hashes(table["transaction_id"].to_list()),
         occurred_at_ms=table["occurred_at_ms"].to_numpy(),
         amount_minor=table["amount_minor"].to_numpy(),
         terminal_hash=_hashes(table["terminal_id"]),

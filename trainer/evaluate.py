@@ -1,4 +1,4 @@
-"""How good scores are: AUC, average precision, card precision at k; and how much of a difference is noise.
+"""How good scores are: AUC, average precision, card precision at k; and the score from which on alerts begin.
 
 Rule 1. Rows of equal score are taken together: no measure depends on the order of the rows.
 Rule 2. A card that is known to be compromised is no discovery: it leaves the test from the day on that begins knowing it.
@@ -101,28 +101,16 @@ def measure(rows: pl.DataFrame, known_frauds: pl.DataFrame) -> tuple[Scores, pl.
     return Scores(auc(truth, score), average_precision(truth, score), card_precision(judged)), judged
 
 
-def paired_noise(
-    is_fraud: npt.ArrayLike, one: npt.ArrayLike, other: npt.ArrayLike, seed: int, draws: int = 200
-) -> float:
-    """Standard deviation of AP(one) - AP(other) when the rows are drawn anew with replacement (Poisson bootstrap)."""
-    random = np.random.default_rng(seed)
-    rows = len(np.asarray(is_fraud))
-    differences = []
-    for _ in range(draws):
-        weight = random.poisson(1.0, rows).astype(np.float64)
-        a, b = average_precision(is_fraud, one, weight), average_precision(is_fraud, other, weight)
-        if a is not None and b is not None:
-            differences.append(a - b)
-    return float(np.std(differences)) if differences else 0.0
-
-
 def threshold_for_budget(rows: pl.DataFrame, alerts_per_day_max: int) -> float:
-    """The score from which on alerts begin, so that the days of `rows` would have had that many alerts on average.
+    """The score from which on alerts begin, so that the days of `rows` would have had at most that many on average.
 
-    rows: occurred_at_ms, score. Range above 0 .. 1; a budget larger than the rows gives the lowest score.
+    rows: occurred_at_ms, score. A budget larger than the rows gives the lowest score. Rows of equal score that do not all
+    fit into the budget stay below the threshold; where not even the highest fit, it is 1.
     """
     days = max(1, rows.select((pl.col("occurred_at_ms") // DAY_MS).n_unique()).item())
     ranked = np.sort(rows["score"].to_numpy())[::-1]
-    if len(ranked) == 0:
-        return 1.0
-    return float(ranked[min(len(ranked), alerts_per_day_max * days) - 1])
+    budget = alerts_per_day_max * days
+    if len(ranked) <= budget:
+        return float(ranked[-1]) if len(ranked) else 1.0
+    fitting = ranked[:budget][ranked[:budget] > ranked[budget]]
+    return float(fitting[-1]) if len(fitting) else 1.0

@@ -36,6 +36,8 @@ class FitParams:
     colsample_bytree: float = 0.8
     # No class weights: scores stay probabilities, and weights bring nothing here.
     objective: str = "binary:logistic"
+    # rounds is the most; the log loss of the latest training rows must improve within that many more, or growing ends.
+    patience: int = 20
     seed: int = 7
     # A number, not "all cores": the trees depend on it, and the live path runs on the same machine.
     nthread: int = 2
@@ -44,18 +46,41 @@ class FitParams:
         """The settings by name."""
         return asdict(self)
 
+    def of_booster(self) -> dict[str, Any]:
+        """Those that are XGBoost's own."""
+        return {name: value for name, value in self.as_dict().items() if name not in ("rounds", "patience")}
+
 
 FIT: Final = FitParams()
 
 
 def fit(vectors: Floats, is_fraud: Floats, params: FitParams = FIT) -> xgb.Booster:
     """Fit vectors [rows, features] to 0/1 [rows]; NaN is `no value`."""
-    settings = params.as_dict()
-    rounds = settings.pop("rounds")
-    rows = xgb.QuantileDMatrix(
+    return xgb.train(params.of_booster(), _matrix(vectors, is_fraud, params), num_boost_round=params.rounds)
+
+
+def fit_stopped(
+    vectors: Floats, is_fraud: Floats, later_vectors: Floats, later_is_fraud: Floats, params: FitParams = FIT
+) -> tuple[xgb.Booster, int]:
+    """As `fit`, with as many rounds as the later rows reward (early stopping by log loss); and how many these are."""
+    rows = _matrix(vectors, is_fraud, params)
+    later = xgb.DMatrix(later_vectors, label=later_is_fraud, feature_names=list(NAMES), nthread=params.nthread)
+    booster = xgb.train(
+        params.of_booster() | {"eval_metric": "logloss"},
+        rows,
+        num_boost_round=params.rounds,
+        evals=[(later, "later")],
+        early_stopping_rounds=params.patience,
+        verbose_eval=False,
+    )
+    rounds = booster.best_iteration + 1
+    return booster[:rounds], rounds
+
+
+def _matrix(vectors: Floats, is_fraud: Floats, params: FitParams) -> xgb.QuantileDMatrix:
+    return xgb.QuantileDMatrix(
         vectors, label=is_fraud, feature_names=list(NAMES), max_bin=params.max_bin, nthread=params.nthread
     )
-    return xgb.train(settings, rows, num_boost_round=rounds)
 
 
 def score(booster: xgb.Booster, vectors: Floats) -> Floats:

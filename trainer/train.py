@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,6 +21,7 @@ import xgboost as xgb
 from adapters.lake import Lake
 from adapters.model_store import ModelStore
 from fraud import topics
+from fraud.decision import COSTS
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import (
     CARD_FILE,
@@ -37,11 +38,15 @@ from fraud.model import (
     file_hashes,
 )
 from fraud.windows import DAY_MS
+from trainer.calibration import folded
 from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, rows_for
-from trainer.evaluate import Scores, measure, threshold_for_budget
+from trainer.evaluate import threshold_for_budget
 from trainer.fit import FitParams, fit, score, to_bytes
-from trainer.gate import PROMOTED, verdict
-from trainer.model_card import card_text
+from trainer.gate import PROMOTED, reference_vectors, usable_champion, verdict
+from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
+from trainer.ladder import RUNGS, SERVED, Climbed, climb
+from trainer.model_card import CardFacts, card_text
+from trainer.soundness import times_of
 
 Report = Callable[[str, int, str], None]  # stage, percent of the run, detail
 
@@ -97,18 +102,38 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     split = plan.split
     report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, labels known before {moment(plan.as_of_ms)}")
     learned, validation, final = _periods(rows, plan)
+    champion = usable_champion(store)
+    sound = soundness(
+        learned,
+        validation,
+        times_of(lake.scan(topics.FEATURES.name, FEATURE_HASH), split.judged_from_ms, split.validation_to_ms),
+        split.validation_to_ms,
+        None if champion[0] is None else reference_vectors(champion[0]),
+    )
     report("fit", 30, f"{len(learned)} rows to be judged on {len(validation)} that follow")
-    judged_model = fit(learned.vectors, learned.is_fraud, plan.params)
-    report("evaluate", 55, f"validation {moment(split.validation_from_ms)} .. {moment(split.validation_to_ms)}")
-    judgement = _judge(judged_model, rows, validation, split)
+    climbed = climb(learned, split.judged_to_ms, plan.params)
+    report("evaluate", 50, f"validation {moment(split.validation_from_ms)} .. {moment(split.validation_to_ms)}")
+    budget = Budget(plan.alerts_per_day_max, COSTS, _SAMPLE_SEED)
+    judgement = judge(climbed, learned, rows, validation, split, budget)
     scores = judgement.scores
-    gate = verdict(store, judgement.judged, scores, _SAMPLE_SEED)
+    gate = verdict(champion, judgement.judged, judgement.ladder, sound.faults, plan.alerts_per_day_max, _SAMPLE_SEED)
     report("fit-final", 65, f"{len(final)} rows, {final.fraud} fraud")
-    booster = fit(final.vectors, final.is_fraud, plan.params)
+    grown = fit(final.vectors, final.is_fraud, replace(plan.params, rounds=climbed.rounds))
+    booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    trained = _publish(store, plan, final, booster, judgement, gate)
+    trained = _publish(store, plan, final, booster, _Run(climbed, judgement, sound, gate))
     report(gate.outcome, 100, f"{trained.version}: {gate.reason}")
     return trained
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run has found out."""
+
+    climbed: Climbed
+    judgement: Judgement
+    sound: Soundness
+    gate: Gate
 
 
 def _labelled_rows(lake: Lake, plan: TrainPlan) -> Rows:
@@ -149,38 +174,14 @@ def _periods(rows: Rows, plan: TrainPlan) -> tuple[Rows, Rows, Rows]:
     return learned, validation, final
 
 
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    """All scored validation rows, those without known cards, and the measures over the latter."""
-
-    scored: pl.DataFrame
-    judged: pl.DataFrame
-    scores: Scores
-
-
-def _judge(booster: xgb.Booster, rows: Rows, validation: Rows, split: Split) -> _Judgement:
-    scored = validation.frame.with_columns(pl.Series("score", score(booster, validation.vectors)))
-    # As in the Handbook's protocol, frauds of the training week and the delay before the judged days make a card known.
-    horizon_ms = split.validation_from_ms - split.judged_to_ms
-    known_from_ms = split.judged_to_ms - 7 * DAY_MS
-    known = rows.frame.filter(
-        pl.col("is_fraud")
-        & (pl.col("occurred_at_ms") >= known_from_ms)
-        & (pl.col("occurred_at_ms") < split.judged_to_ms + horizon_ms)
-    ).select("card_id", "known_at_ms")
-    scores, judged = measure(scored, known)
-    return _Judgement(scored, judged, scores)
-
-
-def _publish(
-    store: ModelStore, plan: TrainPlan, final: Rows, booster: xgb.Booster, judgement: _Judgement, gate: Gate
-) -> Trained:
-    vectors, split, scores = final.vectors, plan.split, judgement.scores
+def _publish(store: ModelStore, plan: TrainPlan, final: Rows, booster: xgb.Booster, run: _Run) -> Trained:
+    split, judgement = plan.split, run.judgement
+    vectors = final.vectors
     final_scores = score(booster, vectors)
     promise = Promise(
-        auc=scores.auc,
-        ap=scores.ap,
-        cp_at_100=scores.cp_at_100,
+        auc=judgement.scores.auc,
+        ap=judgement.scores.ap,
+        cp_at_100=judgement.scores.cp_at_100,
         from_ms=split.validation_from_ms,
         to_ms=split.validation_to_ms,
         rows=judgement.judged.height,
@@ -191,10 +192,7 @@ def _publish(
     files = {
         MODEL_FILE: to_bytes(booster),
         REFERENCE_FILE: _reference(final, final_scores),
-        METRICS_FILE: msgspec.json.format(
-            msgspec.json.encode({"promise": promise, "gate": gate, "thresholds": thresholds})
-        ),
-        CARD_FILE: card_text(trained_on, promise, gate, thresholds, plan.params, _importances(booster)).encode(),
+        **_told(run, booster, trained_on, promise, thresholds, plan.params),
     }
     manifest = Manifest(
         as_of_ms=plan.as_of_ms,
@@ -205,16 +203,54 @@ def _publish(
         files=file_hashes(files),
         trained_on=trained_on,
         labels_known_by_ms=plan.as_of_ms,
-        params=plan.params.as_dict(),
+        params=plan.params.as_dict() | {"rounds": run.climbed.rounds, "rounds_max": plan.params.rounds},
         promise=promise,
         thresholds=thresholds,
         canaries=canaries_of(*_canaries(booster, vectors, final_scores)),
-        gate=gate,
+        gate=run.gate,
     ).sealed()
     store.publish(manifest, files)
-    if gate.outcome == PROMOTED:
+    if run.gate.outcome == PROMOTED:
         store.promote(manifest.version)
-    return Trained(manifest.version, gate, manifest)
+    return Trained(manifest.version, run.gate, manifest)
+
+
+def _told(
+    run: _Run,
+    booster: xgb.Booster,
+    trained_on: TrainedOn,
+    promise: Promise,
+    thresholds: dict[str, float],
+    params: FitParams,
+) -> dict[str, bytes]:
+    """metrics.json, the card and its pictures."""
+    from trainer.plots import (
+        pictures,  # loads for seconds on a busy machine: a run that is refused need not wait for it
+    )
+
+    climbed, judgement, sound, gate = run.climbed, run.judgement, run.sound, run.gate
+    importances = shap_importances(booster, np.ascontiguousarray(judgement.judged.select(NAMES).to_numpy(), np.float32))
+    facts = CardFacts(
+        trained_on, promise, gate, thresholds, params, judgement.ladder, judgement.rows,
+        climbed.calibration, climbed.stopping, sound, importances,
+    )  # fmt: skip
+    numbers = {
+        "promise": promise,
+        "gate": gate,
+        "thresholds": thresholds,
+        "ladder": ladder_numbers(judgement),
+        "calibration": climbed.calibration,
+        "stopping": climbed.stopping,
+        "faults": sound.faults,
+        "constant_features": sound.constant,
+        "importances": {name: round(value, 6) for name, value in importances},
+    }
+    by_rung = {name: judgement.score_of(name) for name in RUNGS}
+    return {
+        METRICS_FILE: msgspec.json.format(msgspec.json.encode(numbers)),
+        CARD_FILE: card_text(facts).encode(),
+        **pictures(judgement.rows, by_rung, SERVED, importances),
+    }
 
 
 def _canaries(booster: xgb.Booster, vectors: Floats, scores: Floats) -> tuple[Floats, Floats]:
@@ -233,13 +269,6 @@ def _reference(rows: Rows, scores: Floats) -> bytes:
     buffer = io.BytesIO()
     sample.write_parquet(buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _importances(booster: xgb.Booster) -> list[tuple[str, float]]:
-    gains = booster.get_score(importance_type="total_gain")
-    total = sum(float(np.sum(gain)) for gain in gains.values()) or 1.0
-    shares = [(name, float(np.sum(gain)) / total) for name, gain in gains.items()]
-    return sorted(shares, key=lambda pair: (-pair[1], pair[0]))
 
 
 def moment(time_ms: int) -> str:

@@ -58,6 +58,8 @@ def percent(part: float, whole: float) -> str:
     if not whole:
         return "-"
     share = 100 * part / whole
+    if 0 < share < 0.01:
+        return "< 0.01 %"
     return f"{share:.1f} %" if share >= 1 or not part else f"{share:.2f} %"
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
+import polars as pl
 
+from fraud.transaction import PLACED_FIELDS
 from fraud.windows import DAY_MS, HOUR_MS
 from producer.world.days import DAYS_MAX, begin_of
 from producer.world.draws import Stream, generator
-from producer.world.geography import COUNTRIES
+from producer.world.geography import COUNTRIES, ONLINE
 from producer.world.population import Population
 from producer.world.rows import GENUINE, NO_DEVICE, NO_PLACE, Bools, Int64s, Rows, concatenate
 
@@ -30,7 +32,8 @@ class Drift:
     fraud_moves_day: fraudsters buy from other kinds of merchants. under_threshold_day: their amounts stay just under
     threshold_minor (cents). sales_day: one day with sales_factor times the online purchases, 20 % cheaper.
     inflation_day: prices rise by inflation_a_month from then on. country_opens_day: country_share of the online purchases go
-    to merchants of new_country. silent_device_day, silent_place_day: the field is null in silent_share of the rows.
+    to merchants of new_country. schema_change_day: until then messages are of version 1, without merchant, place and device; None:
+    all are of version 2. silent_device_day, silent_place_day: the field is null in silent_share of the rows.
     late_share: of the transactions arrive late, by up to late_minutes_max; copied_share: arrive twice.
     """
 
@@ -44,6 +47,7 @@ class Drift:
     country_opens_day: int | None = None
     new_country: str = "TH"
     country_share: float = 0.1
+    schema_change_day: int | None = None
     silent_device_day: int | None = None
     silent_place_day: int | None = None
     silent_share: float = 1.0
@@ -81,7 +85,7 @@ def honest_changes(population: Population, honest: Rows, day: int, drift: Drift)
     """A day's honest rows with the benign shifts: a sales day, a country that opens."""
     random = generator(population.seed, Stream.DRIFT, day)
     if drift.sales_day == day:
-        honest = _sale(honest, day, drift, random)
+        honest = _sale(population, honest, day, drift, random)
     if has_begun(drift.country_opens_day, day):
         honest = _opened(population, honest, drift, random)
     return honest
@@ -96,11 +100,16 @@ def fraud_changes(fraud: Rows, day: int, drift: Drift) -> Rows:
     return replace(fraud, amount_minor=np.where(over, np.maximum(under, 1), fraud.amount_minor))
 
 
-def all_changes(population: Population, rows: Rows, day: int, drift: Drift) -> Rows:
-    """What happens to honest and fraudulent rows alike: prices rise, sensors fall silent."""
-    if has_begun(drift.inflation_day, day) and drift.inflation_day is not None:
-        factor = (1 + drift.inflation_a_month) ** ((day - drift.inflation_day + 1) / 30)
-        rows = replace(rows, amount_minor=np.rint(rows.amount_minor * factor).astype(np.int64))
+def inflated(rows: Rows, day: int, drift: Drift) -> Rows:
+    """A day's rows, honest or not, at the prices of the day."""
+    if drift.inflation_day is None or not has_begun(drift.inflation_day, day):
+        return rows
+    factor = (1 + drift.inflation_a_month) ** ((day - drift.inflation_day + 1) / 30)
+    return replace(rows, amount_minor=np.rint(rows.amount_minor * factor).astype(np.int64))
+
+
+def silenced(population: Population, rows: Rows, day: int, drift: Drift) -> Rows:
+    """A day's rows, honest or not, as the sensors that are left see them."""
     random = generator(population.seed, Stream.DRIFT, day, 1)
     silent = random.random(len(rows)) < drift.silent_share
     if has_begun(drift.silent_device_day, day):
@@ -112,6 +121,14 @@ def all_changes(population: Population, rows: Rows, day: int, drift: Drift) -> R
             longitude_cdeg=np.where(silent, np.int32(NO_PLACE), rows.longitude_cdeg),
         )
     return rows
+
+
+def before_schema_change(table: pl.DataFrame, drift: Drift) -> pl.DataFrame:
+    """A table of transactions with nulls for what version 1 did not have, before the day of the change."""
+    if drift.schema_change_day is None:
+        return table
+    has_place = pl.col("occurred_at_ms") >= begin_of(drift.schema_change_day)
+    return table.with_columns(pl.when(has_place).then(pl.col(PLACED_FIELDS)))
 
 
 def arrivals(seed: int, rows_of_day: int, occurred_at_ms: Int64s, day: int, drift: Drift) -> tuple[Int64s, Bools]:
@@ -129,18 +146,21 @@ def copies_at(seed: int, first_ms: Int64s, day: int) -> Int64s:
     return first_ms + 1 + random.integers(0, HOUR_MS, len(first_ms))
 
 
-def _sale(honest: Rows, day: int, drift: Drift, random: np.random.Generator) -> Rows:
+def _sale(population: Population, honest: Rows, day: int, drift: Drift, random: np.random.Generator) -> Rows:
     online = np.flatnonzero(honest.online & (honest.scenario == GENUINE))
     more = honest.take(random.choice(online, round((drift.sales_factor - 1) * len(online))))
     shifted = more.occurred_at_ms + random.integers(-3 * HOUR_MS, 3 * HOUR_MS, len(more))
     inside = (shifted - begin_of(day)) % DAY_MS + begin_of(day)
-    rows = concatenate([honest, replace(more, occurred_at_ms=inside)])
+    more = replace(more, occurred_at_ms=inside)
+    rows = concatenate([honest, more.take(population.is_open(more.card, inside))])
     cheaper = np.where(rows.online, np.maximum(1, rows.amount_minor * 8 // 10), rows.amount_minor)
     return replace(rows, amount_minor=cheaper)
 
 
 def _opened(population: Population, honest: Rows, drift: Drift, random: np.random.Generator) -> Rows:
-    there = np.flatnonzero(population.merchant_country[population.terminal_merchant] == _NUMBER[drift.new_country])
+    of_country = np.flatnonzero(population.merchant_country[population.terminal_merchant] == _NUMBER[drift.new_country])
+    is_online = population.merchants.place[population.terminal_merchant[of_country]] == ONLINE
+    there = of_country[is_online] if is_online.any() else of_country  # a small world has no online merchant everywhere
     moves = honest.online & (random.random(len(honest)) < drift.country_share)
     if not len(there):
         return honest

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
 from fraud.windows import MINUTE_MS
-from producer.world import rows as columns
 from producer.world.draws import Stream, generator
 from producer.world.population import Population
 from producer.world.rows import Rows
@@ -57,8 +55,3 @@ def rows(population: Population, run: LiveRun) -> Rows:
     made = made.take(population.is_open(made.card, made.occurred_at_ms))
     made = replace(made, run=np.zeros(len(made), np.int32))
     return made.take(np.argsort(made.occurred_at_ms, kind="stable")).numbered()
-
-
-def frame(population: Population, run: LiveRun) -> pl.DataFrame:
-    """The run's transactions as a table: see producer.world.rows.frame."""
-    return columns.frame(rows(population, run), population, [run.run_id])

@@ -139,7 +139,8 @@ def frame(rows: Rows, population: Population, run_ids: Sequence[str] = ()) -> pl
     """The rows as a table with the columns COLUMNS, in the same order.
 
     transaction_id: `w<seed>-<day>-<number>`, or `<run_ids[run]>-<number>` of a run that a person started.
-    card_id "c<i>", terminal_id "t<i>", merchant_id "m<i>", device_id "d<i>" or null, mcc, country, channel, scenario: text;
+    card_id "c<i>", terminal_id "t<i>", merchant_id "m<i>", device_id "d<device_token>" or null, mcc, country, channel,
+    scenario: text;
     scenario is "" for a genuine transaction. Coordinates are null where the place is not known.
     """
     merchant = population.terminal_merchant[rows.terminal]
@@ -151,6 +152,7 @@ def frame(rows: Rows, population: Population, run_ids: Sequence[str] = ()) -> pl
             "amount_minor": rows.amount_minor,
             "merchant": merchant,
             "device": rows.device,
+            "token": device_token(rows.device),
             "latitude_cdeg": rows.latitude_cdeg,
             "longitude_cdeg": rows.longitude_cdeg,
             "is_fraud": rows.scenario != GENUINE,
@@ -173,10 +175,21 @@ def frame(rows: Rows, population: Population, run_ids: Sequence[str] = ()) -> pl
         pl.format("t{}", "terminal").alias("terminal_id"),
         "amount_minor",
         pl.format("m{}", "merchant").alias("merchant_id"),
-        pl.when(pl.col("device") != NO_DEVICE).then(pl.format("d{}", "device")).alias("device_id"),
+        pl.when(pl.col("device") != NO_DEVICE).then(pl.format("d{}", "token")).alias("device_id"),
         pl.when(place != NO_PLACE).then(place),
         "is_fraud",
     ).with_columns(**texts)[list(COLUMNS)]
+
+
+def device_token(device: Int32s) -> npt.NDArray[np.uint32]:
+    """The number in a device's id: another for each device, and none that tells whose it is, or that it is nobody's.
+
+    The finaliser of MurmurHash3 (Austin Appleby, 2011), a bijection of 32 bits.
+    """
+    bits = device.astype(np.uint32)
+    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return bits ^ (bits >> np.uint32(16))
 
 
 def _transaction_id(seed: int, run_ids: Sequence[str], any_run: bool) -> pl.Expr:

@@ -16,7 +16,7 @@ import numpy as np
 from fraud.windows import DAY_MS
 from producer.world.days import begin_of, check_day
 from producer.world.draws import Stream, generator
-from producer.world.drift import CALM, Drift, all_changes, fraud_changes, has_begun, honest_changes
+from producer.world.drift import CALM, Drift, fraud_changes, has_begun, honest_changes, inflated, silenced
 from producer.world.habits import honest_day
 from producer.world.population import Population
 from producer.world.rows import Rows, concatenate
@@ -25,12 +25,14 @@ from producer.world.scenarios import SCENARIOS, Episode, Scenario
 
 def world_day(population: Population, day: int, drift: Drift = CALM, without: Collection[str] = ()) -> Rows:
     """All transactions of a day in order of time, numbered. Raises ValueError for a day outside the world."""
-    honest = honest_changes(population, honest_day(population, check_day(day)), day, drift).numbered()
+    honest = honest_day(population, check_day(day))
     scenarios = [scenario for name, scenario in SCENARIOS.items() if name not in without]
     for scenario in scenarios:
         honest = scenario.converted(population, honest, day)
+    honest = honest_changes(population, honest, day, drift)  # after the marks: what a benign shift adds is honest
     fraud = concatenate([rows for scenario in scenarios for rows in background(population, scenario, day, drift)])
-    rows = all_changes(population, concatenate([honest, fraud_changes(fraud, day, drift)]), day, drift)
+    fraud = fraud_changes(inflated(fraud, day, drift), day, drift)  # a threshold does not rise with prices
+    rows = silenced(population, concatenate([inflated(honest, day, drift), fraud]), day, drift)
     return rows.take(np.argsort(rows.occurred_at_ms, kind="stable")).numbered()
 
 

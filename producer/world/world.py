@@ -14,7 +14,7 @@ import polars as pl
 
 from producer.world import rows as columns
 from producer.world.days import check_days
-from producer.world.drift import CALM, Drift
+from producer.world.drift import CALM, Drift, before_schema_change
 from producer.world.population import CARDS_DEFAULT, Population
 from producer.world.rows import Rows
 from producer.world.scenarios import SCENARIOS
@@ -51,5 +51,5 @@ class World:
         return (self.day(day) for day in range(check_days(days)))
 
     def frame(self, rows: Rows, run_ids: Sequence[str] = ()) -> pl.DataFrame:
-        """The rows as a table: see producer.world.rows.frame."""
-        return columns.frame(rows, self.population, run_ids)
+        """The rows as a table: see producer.world.rows.frame; before a change of the schema, with what messages had then."""
+        return before_schema_change(columns.frame(rows, self.population, run_ids), self.drift)

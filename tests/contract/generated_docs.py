@@ -10,6 +10,7 @@ from pathlib import Path
 from adapters.settings import StackSettings
 from fraud import dead_letters, features, metrics, topics
 from fraud.windows import DAY_MS
+from tests.contract.scenario_table import scenarios_page
 from tests.contract.world_facts import facts_page
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -99,6 +100,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "topics.md": topics_page,
     "features.md": features_page,
     "world-facts.md": lambda: facts_page(NOTE, table),
+    "scenarios.md": lambda: scenarios_page(NOTE, table),
 }
 
 if __name__ == "__main__":

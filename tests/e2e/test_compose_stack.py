@@ -64,7 +64,7 @@ class Stack:
 def stack() -> Iterator[Stack]:
     """The stack, up and healthy."""
     _require_engine()
-    ports = _free_ports("PORT_KAFKA", "PORT_REDIS", "PORT_PROMETHEUS", "PORT_GRAFANA")
+    ports = _free_ports("PORT_KAFKA", "PORT_REDIS", "PORT_PROMETHEUS", "PORT_ALERTMANAGER", "PORT_GRAFANA")
     stack = Stack(f"fraudstream-test-{os.getpid()}", {**ports, "FRAUD_DEMO_HISTORY_DAYS": HISTORY_DAYS})
     try:
         services = sorted(set(stack.compose("config", "--services").stdout.split()) - LEFT_OUT)
@@ -95,6 +95,14 @@ def test_prometheus_reads_every_service(stack: Stack) -> None:
         return bool(health) and set(health.values()) == {"up"}
 
     assert _eventually(all_up, SCRAPED_S), f"{_targets(stack)}{_logs(stack)}"
+
+
+def test_the_dead_mans_switch_reaches_alertmanager(stack: Stack) -> None:
+    def is_there() -> bool:
+        with urllib.request.urlopen(stack.url("PORT_ALERTMANAGER", "/api/v2/alerts"), timeout=10) as answer:
+            return "DeadMansSwitch" in [alert["labels"]["alertname"] for alert in json.load(answer)]
+
+    assert _eventually(is_there, SCRAPED_S), _logs(stack)
 
 
 def test_nothing_in_a_container_can_write_outside_its_volumes(stack: Stack) -> None:

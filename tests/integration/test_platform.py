@@ -5,14 +5,9 @@ Rule 1. Every wait has a deadline; what was started is ended by its pid.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,44 +15,13 @@ import redis
 from kafka import KafkaAdminClient
 
 from adapters.backends.child import Identity, polled
-from adapters.backends.ladder import local_description
-from adapters.backends.server import BackendMissingError
-from cli.services import CODE_FOLDER, SERVICES
-from cli.stack_state import Process, StackFolder, StackState
+from cli.services import SERVICES
+from cli.stack_state import Process, StackState
 from fraud import topics
-from tests.conftest import missing
+from tests.integration.terminal import Terminal, stack_up
 
 pytestmark = pytest.mark.timeout(420)
 WAIT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """A person's terminal in a folder."""
-
-    folder: Path
-
-    def fraudstream(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            check=False,
-            cwd=self.folder,
-            env={**clean, "PYTHONPATH": str(CODE_FOLDER), "FRAUD_BACKEND": "local", **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.fraudstream("status", "--json").stdout)
-        return found
-
-    def state(self) -> StackState:
-        state = StackFolder(self.folder / ".fraudstream").read()
-        assert state is not None
-        return state
 
 
 def processes(state: StackState) -> list[Identity]:
@@ -79,19 +43,8 @@ def eventually(condition: Callable[[], bool]) -> bool:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A terminal with a running stack."""
-    for name in ("kafka", "redis"):
-        try:
-            local_description(name)
-        except BackendMissingError as error:
-            missing(name, str(error))
-    made = Terminal(tmp_path_factory.mktemp("platform"))
-    up = made.fraudstream("up", FRAUD_PARTITIONS="2")
-    try:
-        assert up.returncode == 0, up.stdout + up.stderr
-        assert "Apache Kafka" in up.stdout
+    with stack_up(tmp_path_factory.mktemp("platform"), FRAUD_PARTITIONS="2") as made:
         yield made
-    finally:
-        made.fraudstream("down")
 
 
 def test_everything_is_ready_and_says_where_it_is(terminal: Terminal) -> None:

@@ -15,7 +15,6 @@ from trainer.evaluate import (
     auc,
     average_precision,
     card_precision,
-    paired_noise,
     threshold_for_budget,
     without_known_cards,
 )
@@ -96,7 +95,8 @@ def test_the_threshold_gives_the_budget_over_the_days() -> None:
     assert (test["score"].cast(pl.Float64) >= threshold).sum() == 6
 
 
-def test_a_model_differs_from_itself_by_no_noise() -> None:
-    truth, score = np.array([1, 0, 1, 0] * 20), np.random.default_rng(1).random(80)
-    assert paired_noise(truth, score, score, seed=3) == 0.0
-    assert paired_noise(truth, score, 1 - score, seed=3) > 0.0
+def test_equal_scores_that_do_not_all_fit_into_the_budget_stay_below_the_threshold() -> None:
+    tied = rows((0, "a", 0.9, False), *[(0, "b", 0.5, False)] * 5)
+    assert threshold_for_budget(tied, alerts_per_day_max=3) == pytest.approx(0.9)
+    assert threshold_for_budget(tied, alerts_per_day_max=6) == pytest.approx(0.5)
+    assert threshold_for_budget(rows(*[(0, "b", 0.5, False)] * 5), alerts_per_day_max=3) == 1.0

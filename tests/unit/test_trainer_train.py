@@ -1,6 +1,6 @@
 """A whole training run on a small lake: what is published, what is refused, and that nothing from the future is used.
 
-Rule 1. The lake is made by hand: forty days, one payment every ten minutes, fraud where the amount is large.
+Rule 1. The lake is that of labelled_lake.py.
 Rule 2. A refusal leaves the registry empty and ends with exit code 3.
 """
 
@@ -10,69 +10,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from adapters.lake import Lake
 from adapters.model_store import ModelStore
-from fraud.features import FEATURE_HASH, NAMES
+from fraud.features import NAMES
 from fraud.windows import DAY_MS
+from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, STEP_MS, lake_of, silent, table
 from trainer.__main__ import app
-from trainer.dataset import Maturity, TrainRefusedError
-from trainer.fit import FIT, from_bytes, score
-from trainer.train import TrainPlan, latest_event_time_ms, train
-
-BEGIN_MS = 17_622 * DAY_MS  # 2018-04-01
-STEP_MS = 600_000
-ROWS = 40 * DAY_MS // STEP_MS
-AS_OF_MS = BEGIN_MS + 40 * DAY_MS
-PLAN = TrainPlan(
-    as_of_ms=AS_OF_MS,
-    created_at="2026-01-01T00:00:00Z",
-    train_days=56,
-    validation_days=7,
-    maturity=Maturity(7 * DAY_MS),
-    rows_min=1000,
-    fraud_min=10,
-    alerts_per_day_max=3,
-    params=replace(FIT, rounds=20),
-)
-
-
-def table(seed: int = 3) -> pl.DataFrame:
-    random = np.random.default_rng(seed)
-    is_fraud = random.random(ROWS) < 0.03
-    vectors = random.normal(size=(ROWS, len(NAMES))).astype(np.float32)
-    vectors[:, 0] = random.random(ROWS) * 100 + is_fraud * random.random(ROWS) * 200
-    times = BEGIN_MS + np.arange(ROWS) * STEP_MS
-    return pl.DataFrame(
-        {
-            "transaction_id": [f"t{i}" for i in range(ROWS)],
-            "card_id": [f"c{i}" for i in range(ROWS)],
-            "occurred_at_ms": times,
-            "is_fraud": is_fraud,
-            "known_at_ms": times + 7 * DAY_MS,
-            **{name: vectors[:, i] for i, name in enumerate(NAMES)},
-        }
-    )
-
-
-def lake_of(
-    root: Path, rows: pl.DataFrame, feature_hash: str = FEATURE_HASH, labels: pl.DataFrame | None = None
-) -> Lake:
-    lake = Lake(root / "lake")
-    vectors = rows.select("transaction_id", "card_id", "occurred_at_ms", *NAMES)
-    lake.write_chunk("features", 0, (0, 1), vectors, {}, feature_hash)
-    known = (rows if labels is None else labels).select("transaction_id", "card_id", "is_fraud", "known_at_ms")
-    if known.height:
-        lake.write_chunk("labels", 0, (0, 1), known.with_columns(refused=pl.lit(None, pl.String)), {})
-    return lake
-
-
-def silent(stage: str, percent: int, detail: str) -> None:
-    """No progress."""
+from trainer.dataset import TrainRefusedError
+from trainer.fit import from_bytes, score
+from trainer.ladder import RUNGS, SERVED
+from trainer.train import latest_event_time_ms, train
 
 
 def test_the_first_model_is_published_whole_promoted_and_scores_its_canaries_bit_for_bit(tmp_path: Path) -> None:
@@ -95,9 +46,28 @@ def test_the_first_model_is_published_whole_promoted_and_scores_its_canaries_bit
     assert stages[-1] == ("promoted", 100)
 
 
-def test_the_threshold_would_have_kept_to_the_alert_budget(tmp_path: Path) -> None:
-    trained = train(lake_of(tmp_path, table()), ModelStore(tmp_path / "models"), PLAN, silent)
+def test_a_version_tells_what_every_rung_of_the_ladder_achieved_on_the_same_rows(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    trained = train(lake_of(tmp_path, table()), store, PLAN, silent)
     assert 0 < trained.manifest.thresholds["review"] < 1
+    folder = store.read(trained.version).folder
+    told = json.loads((folder / "metrics.json").read_bytes())
+    models = told["ladder"]["models"]
+    assert list(models) == list(RUNGS)
+    served = models[SERVED]["ap"]
+    assert served["value"] == pytest.approx(trained.manifest.promise.ap, abs=1e-6)
+    assert served["low"] < served["value"] < served["high"]
+    assert models["rules"]["ap"]["value"] < served["low"]  # the rules know nothing of this lake
+    assert models["logistic"]["auc"]["value"] > 0.7
+    assert models["rules"]["served_has_more"]["ap"]["low"] > 0
+    assert models[SERVED]["served_has_more"]["ap"] == {"value": 0, "low": 0, "high": 0}
+    card = (folder / "card.md").read_text()
+    assert "earn their place above rules" in card
+    assert "request_amount_minor" in card
+    for picture in ("precision_recall", "calibration", "cost", "importance"):
+        assert f"{picture}.png" in card
+        assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{picture}.png" in trained.manifest.files
 
 
 def test_the_same_lake_and_moment_give_the_same_version(tmp_path: Path) -> None:
@@ -141,7 +111,7 @@ def test_a_worse_challenger_is_kept_as_rejected_with_its_numbers(tmp_path: Path)
     )
     challenger = train(lake_of(tmp_path / "bad", confused), store, PLAN, silent)
     assert challenger.gate.outcome == "rejected"
-    assert champion.version in challenger.gate.reason
+    assert "no better than chance" in challenger.gate.reason
     assert store.champion() == champion.version
     assert challenger.version in store.versions()
 
@@ -178,6 +148,7 @@ def test_what_cannot_be_learned_from_is_refused_with_the_remedy_and_nothing_is_p
 def test_the_command_prints_one_json_object_and_takes_a_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake_of(tmp_path, table())
     monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr("trainer.fit.FIT", PLAN.params)
     result = CliRunner().invoke(app, ["train", "--as-of", "2018-05-10", "--json"])
     assert result.exit_code == 0
     told = json.loads(result.stdout)

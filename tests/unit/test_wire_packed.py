@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.kafka import WRITE_BATCH_BYTES
 from fraud import packed
 from fraud.dead_letters import BadMessageError, Reason
+from fraud.features import FEATURE_HASH, NAMES
 from fraud.packed import LABELS, VECTORS, OriginMarks, pack, unpack
 
 
@@ -55,6 +57,19 @@ def test_a_batch_survives_packing(rows: int) -> None:
     assert (batch.kind, batch.rows, batch.meta) == (VECTORS, rows, {"feature_hash": "abc"})
     for name, column in columns(rows=rows).items():
         assert np.array_equal(batch.columns[name], column)
+
+
+@pytest.mark.parametrize("kind", [packed.CARD_VECTORS, VECTORS])
+def test_the_largest_record_fits_in_a_producers_batch(kind: str) -> None:
+    rows, longest = packed.ROWS_MAX, "x" * 64
+    largest = {
+        **columns(rows=rows),
+        **{name: [longest] * rows for name in ("transaction_id", "card_id", "terminal_id")},
+        "transaction_hash": np.zeros(rows, np.uint64),
+        "vector": np.zeros((rows, len(NAMES)), np.float32),
+    }
+    record = pack(kind, largest, {"feature_hash": FEATURE_HASH, "stage_at_ms": 2**42})
+    assert len(record) < WRITE_BATCH_BYTES - 1024
 
 
 def test_columns_of_unequal_length_are_not_packed() -> None:

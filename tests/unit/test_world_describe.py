@@ -83,6 +83,8 @@ def test_bars_are_as_long_as_their_values():
     assert bar(0, 0) == ""
     assert percent(1, 3) == "33.3 %"
     assert percent(1, 1000) == "0.10 %"
+    assert percent(1, 1_000_000) == "< 0.01 %"
+    assert percent(0, 10) == "0.0 %"
     assert percent(0, 0) == "-"
 
 

@@ -10,7 +10,17 @@ import pytest
 from fraud.transaction import LEDGER_CURRENCY, PLACED_VERSION, Transaction, parse_transaction
 from producer.world.days import BEGIN_MS
 from producer.world.population import Population
-from producer.world.rows import COLUMNS, NO_DEVICE, NO_PLACE, SCENARIO_NAMES, TYPES, Rows, concatenate, frame
+from producer.world.rows import (
+    COLUMNS,
+    NO_DEVICE,
+    NO_PLACE,
+    SCENARIO_NAMES,
+    TYPES,
+    Rows,
+    concatenate,
+    device_token,
+    frame,
+)
 from producer.world.world import World
 
 
@@ -64,13 +74,21 @@ def test_the_table_has_ids_texts_and_nulls(world: World):
     table = frame(rows, world.population, ["first", "second"])
     assert tuple(table.columns) == COLUMNS
     assert table["transaction_id"].to_list() == ["w3-0-10", "w3-1-11", "second-12"]
-    assert table["device_id"].to_list() == [None, "d4", "d5"]
+    assert table["device_id"].to_list() == [None, *(f"d{token}" for token in device_token(rows.device[1:]))]
     assert table["latitude_cdeg"].to_list() == [None, 1, 2]
     assert table["longitude_cdeg"].to_list() == [None, -1, 2]
     assert table["channel"].to_list() == ["card_present", "online", "card_present"]
     assert table["scenario"].to_list() == ["", SCENARIO_NAMES[0], SCENARIO_NAMES[-1]]
     assert table["is_fraud"].to_list() == [False, True, True]
     assert table["merchant_id"][0] == f"m{world.population.terminal_merchant[0]}"
+
+
+def test_each_device_has_a_token_of_its_own_that_does_not_tell_whose_it_is():
+    own, nobodys = np.arange(20_000, dtype=np.int32), np.arange(10**9, 10**9 + 20_000, dtype=np.int32)
+    token = device_token(np.concatenate([own, nobodys]))
+    assert len(np.unique(token)) == 40_000
+    assert 0.45 < (token[:20_000, None] < np.quantile(token[20_000:], 0.5)).mean() < 0.55
+    assert (own[:, None] < np.quantile(nobodys, 0.5)).all(), "the numbers themselves would tell"
 
 
 def test_no_rows_are_a_table_without_rows(world: World):

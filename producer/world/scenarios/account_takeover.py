@@ -17,9 +17,9 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class AccountTakeover(Scenario):
     """purchases: mean number. amount_factor: against the card's usual amounts. hours: how long it lasts at most."""
 
-    purchases: float = 6
-    amount_factor: float = 2.0
-    hours: float = 3
+    purchases: float = 7
+    amount_factor: float = 2.5
+    hours: float = 2
 
     name = "account-takeover"
     time_scale = "hours"
@@ -29,12 +29,12 @@ class AccountTakeover(Scenario):
         "card_new_country",
         "card_count_1h",
         "card_sum_amount_minor_1h",
-        "card_distance_since_last",
+        "card_distance_km_since_last",
     )
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100), "hours": (0.1, 48)}
     days = 1.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 24.0
+    per_100_000_cards_a_day = 26.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
@@ -46,5 +46,5 @@ class AccountTakeover(Scenario):
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)
-        city = buy.home_city(episode) if episode.random.random() < 0.5 else buy.any_city(episode)
-        return buy.online(episode, self.number, at_ms, cards, category, amount, buy.strange_device(episode), city)
+        device, city = buy.strange_device(episode), buy.any_city(episode)
+        return buy.online(episode, self.number, at_ms, cards, category, amount, device, city)

@@ -16,17 +16,17 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class BustOut(Scenario):
     """purchases: mean number in all. amount_factor: against the card's usual amounts."""
 
-    purchases: float = 14
-    amount_factor: float = 3.0
+    purchases: float = 18
+    amount_factor: float = 4.0
 
     name = "bust-out"
     time_scale = "days, after months of calm"
     signal = "the own device and home, but many times the usual sum of a day and week"
     caught_by = ("card_sum_amount_minor_24h", "card_count_24h", "card_sum_amount_minor_7d", "card_amount_over_mean")
     ranges: ClassVar[Ranges] = {"purchases": (1, 1_000), "amount_factor": (0.1, 100)}
-    days = 3.0
+    days = 2.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 4.0
+    per_100_000_cards_a_day = 5.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
@@ -38,5 +38,4 @@ class BustOut(Scenario):
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)
-        device = episode.population.device_at(cards, np.zeros(count, np.int64), np.ones(count))
-        return buy.online_at_home(episode, self.number, at_ms, cards, category, amount, device)
+        return buy.online_at_home(episode, self.number, at_ms, cards, category, amount)

@@ -40,7 +40,7 @@ class CardTesting(Scenario):
     }
     days = 0.25
     cards_mean = 2.0
-    per_100_000_cards_a_day = 9.0
+    per_100_000_cards_a_day = 11.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
@@ -54,7 +54,8 @@ class CardTesting(Scenario):
         at_ms = buy.burst(episode, small + large, 10 * MINUTE_MS)
         cards = np.full(small + large, card)
         category = buy.categories(episode, buy.SMALL_GOODS, small + large)
-        amount = random.integers(SMALL_MINOR_MIN, int(self.small_minor_max) + 1, small + large)
+        tests = random.integers(SMALL_MINOR_MIN, int(self.small_minor_max) + 1, small + large)
+        amount = np.minimum(buy.priced(episode, tests), int(self.small_minor_max))
         if large:
             category[-1] = buy.categories(episode, buy.RESOLD_GOODS, 1)[0]
             amount[-1] = int(self.large_minor * np.exp(0.5 * random.standard_normal()))

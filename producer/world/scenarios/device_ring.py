@@ -17,7 +17,7 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class DeviceRing(Scenario):
     """purchases: of each card, mean. amount_factor: against the cards' usual amounts."""
 
-    purchases: float = 3
+    purchases: float = 4
     amount_factor: float = 1.3
 
     name = "device-ring"
@@ -39,7 +39,7 @@ class DeviceRing(Scenario):
 
     def _one_card(self, episode: Episode, card: int, device: int, city: int) -> Rows:
         count = 1 + int(episode.random.poisson(max(0.0, self.purchases - 1)))
-        at_ms = buy.burst(episode, count, 6 * HOUR_MS)
+        at_ms = buy.burst(episode, count, 3 * HOUR_MS)
         cards = np.full(count, card)
         category = buy.categories(episode, buy.RESOLD_GOODS, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)

@@ -17,17 +17,22 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class ImpossibleTravel(Scenario):
     """purchases: mean number of the copy. amount_factor: against the card's usual amounts."""
 
-    purchases: float = 4
+    purchases: float = 5
     amount_factor: float = 1.5
 
     name = "impossible-travel"
     time_scale = "hours"
     signal = "payments in shops farther apart than anybody travels in the time between"
-    caught_by = ("card_speed_since_last", "card_distance_since_last", "card_new_country", "card_distinct_countries")
+    caught_by = (
+        "card_speed_kmh_since_last",
+        "card_distance_km_since_last",
+        "card_new_country",
+        "card_distinct_countries",
+    )
     ranges: ClassVar[Ranges] = {"purchases": (1, 100), "amount_factor": (0.1, 100)}
     days = 0.5
     cards_mean = 1.0
-    per_100_000_cards_a_day = 16.0
+    per_100_000_cards_a_day = 20.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""
@@ -35,9 +40,9 @@ class ImpossibleTravel(Scenario):
 
     def _one_card(self, episode: Episode, card: int) -> Rows:
         count = 1 + int(episode.random.poisson(max(0.0, self.purchases - 1)))
-        at_ms = buy.burst(episode, count, 8 * HOUR_MS)
+        at_ms = buy.burst(episode, count, 5 * HOUR_MS)
         cards = np.full(count, card)
         category = buy.shop_categories(episode, count)
         amount = buy.amounts(episode, cards, category, self.amount_factor)
-        city = buy.any_city(episode, besides=int(episode.population.home[card]))
+        city = buy.far_city(episode, int(episode.population.home[card]))
         return buy.in_shops(episode, self.number, at_ms, cards, category, amount, city)

@@ -18,16 +18,21 @@ class LeakedCard(Scenario):
     """purchases_per_day: mean. amount_factor: against the card's usual amounts."""
 
     purchases_per_day: float = 0.7
-    amount_factor: float = 4.0
+    amount_factor: float = 5.0
 
     name = "leaked-card"
     time_scale = "two weeks"
     signal = "amounts some times the card's usual ones, at an ordinary pace"
-    caught_by = ("card_amount_over_mean", "card_amount_deviations", "card_amount_over_median", "card_max_amount_minor")
+    caught_by = (
+        "card_amount_over_mean",
+        "card_amount_deviations",
+        "card_amount_over_recent_median",
+        "card_max_amount_minor",
+    )
     ranges: ClassVar[Ranges] = {"purchases_per_day": (0.01, 1_000), "amount_factor": (0.1, 100)}
     days = 14.0
     cards_mean = 1.0
-    per_100_000_cards_a_day = 12.0
+    per_100_000_cards_a_day = 15.0
 
     def run(self, episode: Episode) -> Rows:
         """See Scenario."""

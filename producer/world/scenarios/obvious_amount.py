@@ -21,7 +21,7 @@ class ObviousAmount(Scenario):
     name = "obvious-amount"
     time_scale = "one transaction"
     signal = "an amount above what cards ever pay"
-    caught_by = ("request_amount_minor",)
+    caught_by = ("request_amount_minor", "card_amount_over_mean")
     ranges: ClassVar[Ranges] = {"amount_minor": (1, 10**11)}
     days = 1.0
     cards_mean = 1.0

@@ -1,7 +1,7 @@
 """Purchases that a fraudster makes: the columns that all scenarios fill in the same way.
 
 Rule 1. A fraudster's device is nobody's own; his place is a city, and sometimes not seen, as an honest payer's.
-Rule 2. Amounts are log-normal around a category's median, as honest ones are: an amount alone tells little.
+Rule 2. Amounts are log-normal around a category's median and often end in 99, as honest ones do: an amount alone tells little.
 """
 
 from __future__ import annotations
@@ -12,8 +12,17 @@ from typing import Final
 import numpy as np
 
 from producer.world.categories import CATEGORIES, INDEX
+from producer.world.days import day_of
 from producer.world.draws import Floats, Ints
-from producer.world.geography import CITIES, CITY_LATITUDE_CDEG, CITY_LONGITUDE_CDEG, HOME_CITIES, ONLINE
+from producer.world.geography import (
+    CITIES,
+    CITY_LATITUDE_CDEG,
+    CITY_LONGITUDE_CDEG,
+    HOME_CITIES,
+    ONLINE,
+    distance_km,
+)
+from producer.world.habits import PRICE_POINT_SHARE
 from producer.world.merchants import sells
 from producer.world.population import Population
 from producer.world.rows import NO_DEVICE, NO_PLACE, Int32s, Int64s, Rows
@@ -24,6 +33,8 @@ RESOLD_GOODS: Final = ("5732", "5999", "5651", "5944")
 MOVED_TO: Final = ("4722", "4511", "4814", "5200")
 """Where fraud goes when it moves: travel, flights, telephones, home supply."""
 UNSEEN: Final = 0.15
+AT_HOME: Final = 0.5
+FAR_KM: Final = 500
 _FREE_DEVICES: Final = 1_000_000_000
 _MEDIAN_MINOR: Final = np.array([category.amount * 100 for category in CATEGORIES])
 _SIGMA: Final = np.array([category.sigma for category in CATEGORIES])
@@ -45,8 +56,14 @@ def shop_categories(episode: Episode, count: int) -> Ints:
 def amounts(episode: Episode, card: Ints, category: Ints, factor: float | Floats = 1.0) -> Int64s:
     """Cents, 50 or more: the category's and card's usual amounts, times a factor."""
     spread = np.exp(_SIGMA[category] * episode.random.standard_normal(len(card)))
-    minor = _MEDIAN_MINOR[category] * episode.population.amount[card] * spread * factor
-    return np.asarray(np.maximum(np.rint(minor), 50), np.int64)
+    minor = np.rint(_MEDIAN_MINOR[category] * episode.population.amount[card] * spread * factor).astype(np.int64)
+    return priced(episode, np.maximum(minor, 50))
+
+
+def priced(episode: Episode, minor: Int64s) -> Int64s:
+    """Cents, with as many prices that end in 99 as honest people pay."""
+    price_point = (episode.random.random(len(minor)) < PRICE_POINT_SHARE) & (minor >= 100)
+    return np.where(price_point, minor // 100 * 100 + 99, minor)
 
 
 def burst(episode: Episode, count: int, length_ms: int) -> Int64s:
@@ -66,10 +83,17 @@ def home_city(episode: Episode) -> int:
     return int(episode.random.choice(HOME_CITIES))
 
 
-def any_city(episode: Episode, besides: int = -1) -> int:
-    """A city of the world, another than `besides`."""
-    city = int(episode.random.integers(0, len(CITIES) - (besides >= 0)))
-    return city + (besides >= 0 and city >= besides)
+def any_city(episode: Episode) -> int:
+    """A city of the world, most often one at home: a fraudster hides where his victims are, or seems to be there."""
+    if episode.random.random() < AT_HOME:
+        return home_city(episode)
+    return int(episode.random.integers(0, len(CITIES)))
+
+
+def far_city(episode: Episode, home: int) -> int:
+    """A city at least FAR_KM from the city `home`."""
+    away = distance_km(CITY_LATITUDE_CDEG[home], CITY_LONGITUDE_CDEG[home], CITY_LATITUDE_CDEG, CITY_LONGITUDE_CDEG)
+    return int(episode.random.choice(np.flatnonzero(away >= FAR_KM)))
 
 
 def online(
@@ -96,12 +120,14 @@ def online(
 
 
 def online_at_home(
-    episode: Episode, number: int, at_ms: Int64s, card: Ints, category: Ints, amount_minor: Int64s, device: Ints
+    episode: Episode, number: int, at_ms: Int64s, card: Ints, category: Ints, amount_minor: Int64s
 ) -> Rows:
-    """Purchases online from the card's own home, marked with the scenario's number."""
+    """Purchases online from the card's own home and device, marked with the scenario's number."""
+    population: Population = episode.population
+    days = np.array([day_of(moment) for moment in at_ms.tolist()], np.int64)
+    device = population.device_at(card, days, episode.random.random(len(card)))
     rows = online(episode, number, at_ms, card, category, amount_minor, device, 0)
     unseen = rows.latitude_cdeg == NO_PLACE
-    population: Population = episode.population
     return replace(
         rows,
         latitude_cdeg=np.where(unseen, np.int32(NO_PLACE), population.latitude_cdeg[card]),

@@ -9,7 +9,7 @@ import numpy as np
 
 from producer.world.categories import CATEGORIES
 from producer.world.draws import Stream, generator, hashed
-from producer.world.geography import CITIES, HOME_CITIES
+from producer.world.geography import HOME_CITIES
 from producer.world.population import Population
 from producer.world.rows import GENUINE, Rows
 from producer.world.scenarios import purchases as buy
@@ -20,13 +20,18 @@ from producer.world.scenarios.scenario import Episode, Ranges, Scenario
 class TerminalCompromise(Scenario):
     """share: of the terminal's transactions that are fraud. purchases: of each card of a run that a person starts."""
 
-    share: float = 0.4
+    share: float = 0.5
     purchases: float = 2
 
     name = "terminal-compromise"
     time_scale = "weeks"
     signal = "frauds of one terminal become known, a week or more late; amounts and cards are ordinary"
-    caught_by = ("terminal_fraud_count", "terminal_fraud_share", "terminal_days_since_last_fraud")
+    caught_by = (
+        "terminal_fraud_count",
+        "terminal_fraud_share",
+        "terminal_days_since_last_fraud",
+        "terminal_fraud_streak",
+    )
     ranges: ClassVar[Ranges] = {"share": (0.0, 1.0), "purchases": (1, 100)}
     days = 28.0
     cards_mean = 0.0
@@ -40,7 +45,7 @@ class TerminalCompromise(Scenario):
         category = np.full(count, buy.shop_categories(episode, 1)[0])
         amount = buy.amounts(episode, cards, category)
         rows = buy.in_shops(episode, self.number, at_ms, cards, category, amount, buy.home_city(episode))
-        merchants, terminal = episode.population.merchants, np.full(count, rows.terminal[0])
+        merchants, terminal = episode.population.merchants, np.repeat(rows.terminal[:1], count)
         return replace(
             rows,
             terminal=terminal,
@@ -50,7 +55,8 @@ class TerminalCompromise(Scenario):
 
     def converted(self, population: Population, honest: Rows, day: int) -> Rows:
         """See Scenario."""
-        terminals = np.concatenate([self._terminals(population, begin) for begin in range(max(0, day - 27), day + 1)])
+        first = max(0, day - int(self.days) + 1)
+        terminals = np.concatenate([self._terminals(population, begin) for begin in range(first, day + 1)])
         there = np.isin(honest.terminal, terminals) & (honest.scenario == GENUINE)
         luck = hashed(population.seed, Stream.CONVERSIONS, honest.number, np.full(len(honest), day))
         return replace(honest, scenario=np.where(there & (luck < self.share), np.int8(self.number), honest.scenario))
@@ -62,5 +68,4 @@ class TerminalCompromise(Scenario):
         place = random.choice(HOME_CITIES, count)
         weights = np.array([category.shop_share for category in CATEGORIES])
         category = random.choice(len(CATEGORIES), count, p=weights / weights.sum())
-        assert (place < len(CITIES)).all()
         return population.merchants.chosen(place, category, random.random(count), random.random(count))

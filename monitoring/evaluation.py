@@ -1,0 +1,153 @@
+"""The evaluation: what each path and model version has delivered on the newest matured days, beside what it promised.
+
+Rule 1. Only whole days (UTC) whose transactions are older than the maturity horizon; without a label they are genuine.
+Rule 2. It is a pure function of the tables: who reads the same tables gets the same numbers.
+Rule 3. Measures are those of the promise (trainer/evaluate.py): cards that were known to be compromised leave the test.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fraud import measures
+from fraud.decision import APPROVE
+from fraud.measures import Detection, Mask, Matured, Money
+from fraud.model import Promise
+from fraud.windows import DAY_MS
+from monitoring.evaluation_store import Period, now_ms, period
+
+KNOWN_BEFORE_MS: Final = 7 * DAY_MS  # frauds of that long before the horizon make a card known, as in the promise
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How it is evaluated: days, maturity horizon in ms, alert budget a day."""
+
+    days: int
+    horizon_ms: int
+    alerts_per_day_max: int
+
+    @property
+    def lookback_ms(self) -> int:
+        """How far before the evaluated days the tables must reach."""
+        return self.horizon_ms + KNOWN_BEFORE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one version on one path has delivered. censored: declined, and so never labelled. scenario_recall: by name."""
+
+    path: str
+    version: str
+    fraud: int
+    genuine: int
+    censored: int
+    quality: Mapping[str, float | None]
+    detected_share: float | None
+    detected_cards: int
+    time_to_detect_s: Mapping[str, float | None]
+    money: Money
+    scenario_recall: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Over the event times from_ms <= t < to_ms; now_ms is where the scores are."""
+
+    now_ms: int
+    from_ms: int
+    to_ms: int
+    delivered: tuple[Delivered, ...]
+
+
+def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
+    """The evaluation of the newest matured days; None before any score."""
+    now = now_ms(db)
+    if now is None:
+        return None
+    to_ms = (now - terms.horizon_ms) // DAY_MS * DAY_MS
+    from_ms = to_ms - terms.days * DAY_MS
+    found = period(db, from_ms - terms.lookback_ms, to_ms)
+    path, version = np.array(found.path, object), np.array(found.version, object)
+    inside = found.rows.occurred_at_ms >= from_ms
+    groups = sorted(set(zip(path[inside].tolist(), version[inside].tolist(), strict=True)))
+    return Evaluation(
+        now_ms=now,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        delivered=tuple(
+            _delivered(found, (path == of) & ((version == by) | ~inside), (of, by), from_ms, terms) for of, by in groups
+        ),
+    )
+
+
+def _delivered(found: Period, mine: Mask, group: tuple[str, str], from_ms: int, terms: Terms) -> Delivered:
+    before_too = found.rows.take(mine)
+    inside = mine & (found.rows.occurred_at_ms >= from_ms)
+    rows = found.rows.take(inside)
+    weight = measures.weights(rows, found.hides_declined)
+    seen = weight > 0
+    detected = measures.detection(before_too, from_ms)
+    return Delivered(
+        path=group[0],
+        version=group[1],
+        fraud=int((rows.is_fraud & seen).sum()),
+        genuine=int((~rows.is_fraud & seen).sum()),
+        censored=int((~seen).sum()),
+        quality=_quality(found, rows, weight, from_ms, terms),
+        detected_share=detected.share,
+        detected_cards=len(detected.seconds),
+        time_to_detect_s=_times(detected),
+        money=measures.money(rows, weight),
+        scenario_recall=_scenario_recall(np.array(found.scenario, object)[inside], rows),
+    )
+
+
+def _quality(
+    found: Period, rows: Matured, weight: measures.Floats, from_ms: int, terms: Terms
+) -> dict[str, float | None]:
+    earlier = found.known_fraud_at_ms < from_ms
+    kept = measures.without_known_cards(rows, found.known_card[earlier], found.known_at_ms[earlier]) & (weight > 0)
+    judged, count = rows.take(kept), weight[kept]
+    precision, recall = measures.at_budget(rows, weight, terms.alerts_per_day_max)
+    return {
+        "auc": measures.auc(judged.is_fraud, judged.score, count),
+        "ap": measures.average_precision(judged.is_fraud, judged.score, count),
+        "card_precision": measures.card_precision(judged, terms.alerts_per_day_max),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def _times(detected: Detection) -> dict[str, float | None]:
+    return {str(q): detected.quantile(q) for q in measures.QUANTILES}
+
+
+def _scenario_recall(scenario: np.ndarray[tuple[int], np.dtype[np.object_]], rows: Matured) -> dict[str, float]:
+    """Share not approved of each scenario's transactions; the world's truth needs no label."""
+    stopped = rows.decision != APPROVE
+    names = sorted({str(name) for name in scenario.tolist() if name is not None})
+    return {name: float(stopped[scenario == name].mean()) for name in names}
+
+
+def promised(promise: Promise) -> dict[str, float | None]:
+    """A promise under the names of the measures."""
+    return {"auc": promise.auc, "ap": promise.ap, "card_precision": promise.cp_at_100}
+
+
+def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str, Any]:
+    """The evaluation for scripts, each version beside its promise."""
+    return {
+        "now_ms": evaluation.now_ms,
+        "from_ms": evaluation.from_ms,
+        "to_ms": evaluation.to_ms,
+        "delivered": [
+            {**asdict(each), "promised": promised(promises[each.version]) if each.version in promises else None}
+            for each in evaluation.delivered
+        ],
+    }

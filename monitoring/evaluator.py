@@ -1,0 +1,167 @@
+"""The evaluator: joins scores and labels as they mature, and shows what every version delivers beside what it promised.
+
+Rule 1. What is read goes into the journal's tables and counts with its positions, in one commit (journal.py).
+Rule 2. Every row of `scores` counts once: the origin marks drop what a crashed scorer wrote again.
+Rule 3. `truth` names scenarios, for the evaluation alone: whether a transaction was fraud is taken from labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from adapters.telemetry import counter, gauge
+from fraud import metrics, topics
+from fraud.dead_letters import BadMessageError
+from fraud.labels import parse_label
+from fraud.model import Promise
+from fraud.packed import SCORES, unpack
+from fraud.truth import parse_truth
+from fraud.windows import DAY_MS
+from monitoring.evaluation import Evaluation, Terms, evaluate, promised
+from monitoring.evaluation_store import EvaluationStore
+from monitoring.follower import Follower
+from monitoring.journal import Journal, Source
+from monitoring.series import Series
+
+STAGE: Final = "evaluator"
+FOLLOWED: Final = (topics.SCORES, topics.LABELS, topics.TRUTH)
+COMMIT_S: Final = 1.0
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger("evaluator")
+
+
+class Evaluator:
+    """Reads, joins and shows. promise_of(version): None for one that has none, as the rules."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        journal: Journal,
+        terms: Terms,
+        promise_of: Callable[[str], Promise | None],
+        every_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._follower = follower
+        self._journal = journal
+        self._store = EvaluationStore(journal)
+        self._terms = terms
+        self._promise_of = promise_of
+        self._every_s = every_s
+        self._clock = clock
+        self._panel = Panel()
+        self._has_news = False
+        self._is_stale = True
+        self._forgotten_ms = 0
+        self._committed_at = self._evaluated_at = float("-inf")
+
+    def run(self, stop: Event) -> None:
+        """Evaluate until `stop` is set, then commit. Raises what ends the process."""
+        self._follower.start()
+        while not stop.is_set():
+            self.step()
+        self._journal.commit()
+
+    def step(self) -> None:
+        """Take what is there, and commit and evaluate when that is due."""
+        for source, records in self._follower.poll():
+            self.take(source, records)
+            self._has_news = True
+        now = self._clock()
+        if self._has_news and now - self._committed_at >= COMMIT_S:
+            self._journal.commit()
+            self._follower.show_lag()
+            self._has_news, self._is_stale, self._committed_at = False, True, now
+        if self._is_stale and now - self._evaluated_at >= self._every_s:
+            self._evaluate()
+            self._is_stale, self._evaluated_at = False, now
+
+    def take(self, source: Source, records: Sequence[Any]) -> None:
+        """Put one partition's records into the tables."""
+        if source.topic == topics.SCORES.name:
+            for record in records:
+                self._take_scores(source, record)
+        elif source.topic == topics.LABELS.name:
+            # What cannot be read here is the label forwarder's dead letter.
+            self._store.add_labels(_readable(lambda record: parse_label(record.value, record.key), records))
+        else:
+            self._store.add_truth(_readable(lambda record: parse_truth(record.value), records))
+
+    def _take_scores(self, source: Source, record: Any) -> None:
+        try:
+            batch = unpack(record.value, (SCORES,))
+        except BadMessageError as error:
+            log.warning("no packed batch of scores", offset=record.offset, why=error.detail)
+            counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "dead_letter").inc()
+            return
+        fresh = self._journal.marks(source).fresh(batch)
+        self._store.add_scores(source.partition, fresh)
+        counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "accepted").inc(fresh.rows)
+        counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "duplicate").inc(batch.rows - fresh.rows)
+        if fresh.rows:
+            newest_ms = int(fresh.array("occurred_at_ms").max())
+            gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(source.partition)).set(newest_ms / 1000)
+
+    def _evaluate(self) -> None:
+        evaluation = evaluate(self._journal.connection, self._terms)
+        if evaluation is None:
+            return
+        versions = {each.version for each in evaluation.delivered}
+        promises = {version: promise for version in versions if (promise := self._promise_of(version)) is not None}
+        self._panel.show(evaluation, promises)
+        before_ms = evaluation.from_ms - self._terms.lookback_ms - DAY_MS
+        if before_ms > self._forgotten_ms:
+            self._store.forget(before_ms)
+            self._forgotten_ms = before_ms
+
+
+def _readable(parse: Callable[[Any], _T], records: Sequence[Any]) -> list[_T]:
+    good = []
+    for record in records:
+        try:
+            good.append(parse(record))
+        except BadMessageError as error:
+            log.warning("not counted", topic=record.topic, offset=record.offset, why=str(error.reason))
+    return good
+
+
+class Panel:
+    """The evaluation as metrics."""
+
+    def __init__(self) -> None:
+        self._counts = Series(metrics.EVALUATED_TRANSACTIONS)
+        self._delivered = Series(metrics.DELIVERED_QUALITY)
+        self._promised = Series(metrics.PROMISED_QUALITY)
+        self._times = Series(metrics.TIME_TO_DETECT_SECONDS)
+        self._detected = Series(metrics.CARDS_DETECTED_SHARE)
+        self._money = Series(metrics.MONEY_MINOR)
+        self._recall = Series(metrics.SCENARIO_RECALL)
+
+    def show(self, evaluation: Evaluation, promises: Mapping[str, Promise]) -> None:
+        """Show these numbers and no others."""
+        of = [((each.path, each.version), each) for each in evaluation.delivered]
+        gauge(metrics.MATURED_TO_SECONDS).set(evaluation.to_ms / 1000)
+        self._counts.show(
+            {(*key, name): getattr(each, name) for key, each in of for name in ("fraud", "genuine", "censored")}
+        )
+        self._delivered.show({(*key, name): value for key, each in of for name, value in each.quality.items()})
+        self._promised.show(
+            {(version, name): value for version, told in promises.items() for name, value in promised(told).items()}
+        )
+        self._times.show({(*key, q): value for key, each in of for q, value in each.time_to_detect_s.items()})
+        self._detected.show({key: each.detected_share for key, each in of})
+        self._money.show(
+            {
+                (*key, name): getattr(each.money, f"{name}_minor")
+                for key, each in of
+                for name in ("saved", "lost", "spent")
+            }
+        )
+        self._recall.show({(*key, name): value for key, each in of for name, value in each.scenario_recall.items()})

@@ -1,0 +1,68 @@
+"""The evaluation for a terminal.
+
+Rule 1. What is not known is a dash, never a zero; each delivered measure has its promise beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from fraud.model import Promise
+from monitoring.evaluation import Delivered, Evaluation, promised
+
+_MEASURES = {
+    "auc": "AUC",
+    "ap": "average precision",
+    "card_precision": "card precision at the budget",
+    "precision": "precision at the budget",
+    "recall": "recall at the budget",
+}
+
+
+def as_text(evaluation: Evaluation, promises: Mapping[str, Promise]) -> str:
+    """Lines for a terminal, a block for each path and version."""
+    days = f"{_day(evaluation.from_ms)} .. {_day(evaluation.to_ms)}, labels mature"
+    blocks = [_block(each, promises.get(each.version)) for each in evaluation.delivered]
+    return "\n\n".join([days, *blocks])
+
+
+def _block(each: Delivered, promise: Promise | None) -> str:
+    told = {} if promise is None else promised(promise)
+    hidden = f", {each.censored:,} declined and never labelled" if each.censored else ""
+    lines = [
+        f"{each.path}, {each.version}: {each.fraud:,} fraud, {each.genuine:,} genuine{hidden}",
+        f"  {'':<30}{'delivered':>10}{'promised':>10}",
+    ]
+    lines += [
+        f"  {label:<30}{_number(each.quality[name]):>10}{_number(told.get(name)):>10}"
+        for name, label in _MEASURES.items()
+    ]
+    lines += [
+        f"  {'cards detected':<30}{_share(each.detected_share):>10}",
+        f"  {'time to detect, median':<30}{_hours(each.time_to_detect_s['0.5']):>10}",
+        f"  {'saved, lost, spent':<30}{_money(each.money.saved_minor)}, {_money(each.money.lost_minor)}, "
+        f"{_money(each.money.spent_minor)}",
+    ]
+    lines += [f"  {'recall of ' + name:<30}{share:>10.1%}" for name, share in each.scenario_recall.items()]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _hours(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds / 3600:.1f} h"
+
+
+def _money(minor: int) -> str:
+    return f"{minor / 100:,.2f}"
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
