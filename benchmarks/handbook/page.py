@@ -44,7 +44,7 @@ def prequential_rows(result: Result) -> list[Cells]:
 def delay_rows(result: Result) -> list[Cells]:
     """Ceiling and ours by label delay."""
     return [
-        (f"{days} days", *_numbers(CEILING.get(float(days), (None, None, None))), *_numbers(row))
+        (f"{days} day{'s' * (days != '1')}", *_numbers(CEILING.get(float(days), (None, None, None))), *_numbers(row))
         for days, row in result.by_delay.items()
     ]
 

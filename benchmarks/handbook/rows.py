@@ -119,7 +119,7 @@ def terminal_fold(delay_ms: int) -> type[TerminalFold]:
 
 def vectors_of(labelled: pl.DataFrame, names: tuple[str, ...], delay_ms: int, say: Say) -> Floats:
     """The named features of every row, float32 [rows, names], in the order of the rows. Raises BadDataError."""
-    say(f"folding {labelled.height:,} transactions with labels {delay_ms / DAY_MS:g} days late")
+    say(f"folding {labelled.height:,} transactions with labels {delay_ms / DAY_MS:.1f} days late")
     folded = backfill(labelled, terminal_fold(delay_ms)).vectors
     if folded.height != labelled.height:
         raise BadDataError(
