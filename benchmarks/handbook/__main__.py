@@ -148,7 +148,8 @@ def _measure(
         prequential=prequential,
         choosing=_measured(_run(table, chosen), chosen, list(CHOOSING_WEEKS)) if chosen else None,
         ablations=tuple(
-            AblationResult(a.name, a.lesson, a.promised, a.delivered) for a in all_ablations(table, weeks, _say)
+            AblationResult(a.name, a.lesson, a.promised, a.delivered)
+            for a in all_ablations(table, weeks, mean(outcomes), _say)
         )
         if ablations
         else (),

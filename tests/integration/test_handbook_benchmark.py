@@ -1,6 +1,6 @@
 """The Handbook benchmark end to end on a small world of another seed, with bounds of its own.
 
-Rule 1. The bounds are loose enough for a world of seven weeks and tight enough that a broken fold, a leak of labels or a
+Rule 1. The bounds are loose enough for a world of six weeks and tight enough that a broken fold, a leak of labels or a
         model without terminal risk does not pass.
 """
 
@@ -17,8 +17,10 @@ import pytest
 
 from cli.services import CODE_FOLDER
 
-WEEKS = "2018-05-08,2018-05-15"
-DAYS = 51
+WEEK = "2018-05-06"
+DAYS = 42
+COMMAND_S_MAX = 840  # a minute and a half of CPU: a loaded machine takes long
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "--days",
         str(DAYS),
         "--test-weeks",
-        WEEKS,
+        WEEK,
         "--ablations",
         "--json",
     )
@@ -48,7 +50,7 @@ def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**clean, "PYTHONPATH": str(CODE_FOLDER)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=COMMAND_S_MAX,
     )
 
 
@@ -57,7 +59,7 @@ def test_a_small_world_of_another_seed_keeps_to_its_bounds(measured: dict[str, A
     assert 0.80 < auc < 0.97
     assert 0.55 < ap < 0.90
     assert 0.15 < cp < 0.50
-    assert measured["prequential"][0]["train_days"] == 30
+    assert measured["prequential"][0]["train_days"] == 28
 
 
 def test_another_world_is_not_taken_for_the_published_one_and_has_no_bars(measured: dict[str, Any]) -> None:
