@@ -18,6 +18,7 @@ import pytest
 from cli.services import CODE_FOLDER
 
 WEEKS = "2018-05-08,2018-05-15"
+pytestmark = pytest.mark.timeout(900)  # two trainings on fifty days of a generated world
 DAYS = 51
 
 
@@ -48,7 +49,7 @@ def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**clean, "PYTHONPATH": str(CODE_FOLDER)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
     )
 
 
