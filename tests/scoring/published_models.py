@@ -29,7 +29,7 @@ def vectors() -> Floats:
 
 @cache
 def trees(rounds: int) -> bytes:
-    labels = (np.nan_to_num(vectors()[:, 3]) > 0.5).astype(np.float32)
+    labels = (np.nan_to_num(vectors()[:, NAMES.index("card_count_1h")]) > 0.5).astype(np.float32)
     params = {"objective": "binary:logistic", "base_score": 0.5, "max_depth": 3, "nthread": 1}
     booster = xgb.train(params, xgb.DMatrix(vectors(), label=labels), num_boost_round=rounds)
     return bytes(booster.save_raw("ubj"))

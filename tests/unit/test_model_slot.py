@@ -210,7 +210,12 @@ def test_canaries_may_differ_in_the_last_digits_only(tmp_path: Path) -> None:
     assert isinstance(load(ModelStore(tmp_path).read(publish(tmp_path, 3, None, canaries=near))), Model)
 
 
-@pytest.mark.parametrize("flip", [40, 200, trees(3).index(b"split_conditions") + 40])
+ROOT_THRESHOLD = (
+    trees(3).index(b"split_conditions[$d#L") + len(b"split_conditions[$d#L") + 8
+)  # after the array's length
+
+
+@pytest.mark.parametrize("flip", [40, 200, ROOT_THRESHOLD], ids=["header", "names", "root threshold"])
 def test_what_crashes_or_misleads_xgboost_behind_a_right_hash_stops_at_the_child(tmp_path: Path, flip: int) -> None:
     """The child says no, or dies; either way the parent says no and lives."""
     raw = trees(3)
