@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
