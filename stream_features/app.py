@@ -21,6 +21,7 @@ from adapters.telemetry import gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
 from fraud.flood import FloodGuard
+from stream_features.alignment import EventTimeAlignment
 from stream_features.card_stage import CardStage
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
 from stream_features.lane import LaneApp
@@ -67,6 +68,9 @@ class FeatureWorker:
         self._beat = time.monotonic()
         self.app.resume_from = self._resume_from
         self.app.lost = _end_for_a_lost_fetch
+        self._alignment = EventTimeAlignment(self._progress, self._ends)
+        self._looking: asyncio.Task[None] | None = None
+        self.app.may_fetch = self._may_fetch
         self.app.timer(HEARTBEAT_SECONDS)(self._heartbeat)
         for topic in SOURCES:
             self.app.agent(self.app.lane(topic.name), name=f"{topic.name}-lane")(self._agent())
@@ -92,6 +96,7 @@ class FeatureWorker:
                 message = event.message
                 await self._runner.run(TP(message.topic, message.partition), event.value)
                 event.ack()
+                self.app.taken(TP(message.topic, message.partition))
 
         return take_batches
 
@@ -104,6 +109,8 @@ class FeatureWorker:
         missing = [t.name for t in topics.ALL if t.name not in existing]
         if missing:
             end_process(EXIT_RESTART, "topics are missing: the init step has not run", missing=missing)
+        if self._settings.partitions > 1:
+            self._looking = asyncio.create_task(self._alignment.keep_looking())
         self.app.in_worker = True
         await self.app.start()
 
@@ -114,10 +121,18 @@ class FeatureWorker:
 
     async def stop(self) -> None:
         """Leave the lanes and close the connections; a batch under way is taken again by whoever comes next."""
+        if self._looking is not None:
+            self._looking.cancel()
         await self.app.stop()
         await self._writer.stop()
         await self._log_ends.stop()
         await self._store.stop()
+
+    def _may_fetch(self, tp: TP, under_way: int) -> bool:
+        stage = self._runner.stage(tp)
+        if self._settings.partitions == 1 or not isinstance(stage, CardStage) or not self._alignment.catching_up:
+            return True
+        return under_way == 0 and self._alignment.may_take(stage.reached_ms)
 
     async def _resume_from(self, assigned: set[TP]) -> Mapping[TP, int]:
         try:
@@ -163,6 +178,8 @@ class FeatureWorker:
 
     async def _heartbeat(self) -> None:
         self._beat = time.monotonic()
+        if self._looking is not None and self._looking.done():
+            end_process(EXIT_RESTART, f"nobody looks at event time any more: {self._looking.exception()!r}")
         self._show_lag()
         with contextlib.suppress(TimeoutError, StateStoreAwayError):  # then a lane ends the process, or nothing came
             await asyncio.wait_for(self._runner.find_loss(), HEARTBEAT_SECONDS)

@@ -60,6 +60,7 @@ class CardStage:
         self._entities_max = entities_max
         self._clock = clock
         self._fold = CardFold()
+        self.reached_ms = 0  # median event time of the last batch, 0 before the first
 
     def decode(self, records: Sequence[Any]) -> Arrivals:
         """Parse the records; a bad one becomes a dead letter."""
@@ -103,6 +104,8 @@ class CardStage:
             "dead_letters": len(refused),
             "late": late,
         }
+        if len(accepted):
+            self.reached_ms = int(np.median(columns["occurred_at_ms"][accepted]))
         newest = int(columns["occurred_at_ms"][accepted].max()) if len(accepted) else 0
         effect = Effect(
             first=self.state.next,
