@@ -9,7 +9,7 @@
 -- Returns {1, next} when applied, {0, stored watermark} when the state is not at `first`; an absent watermark is ''.
 redis.register_function('fraudstream_apply', function(keys, args)
   local stored = redis.call('HGET', keys[1], 'next') or ''
-  if stored ~= args[1] then
+  if stored ~= args[1] or redis.call('HEXISTS', keys[1], 'fenced_at') == 1 then
     return {0, stored}
   end
   local at = 3
@@ -32,4 +32,14 @@ redis.register_function('fraudstream_apply', function(keys, args)
   end
   redis.call('HSET', keys[1], 'next', args[2])
   return {1, args[2]}
+end)
+
+-- No batch takes effect in this state any more. KEYS 1: the stage's state hash. `fenced_at` keeps the watermark, '0' for none.
+redis.register_function('fraudstream_fence', function(keys)
+  local stored = redis.call('HGET', keys[1], 'next')
+  if stored or redis.call('HEXISTS', keys[1], 'fenced_at') == 0 then
+    redis.call('HSET', keys[1], 'fenced_at', stored or '0')
+    redis.call('HDEL', keys[1], 'next')
+  end
+  return redis.call('HGET', keys[1], 'fenced_at')
 end)

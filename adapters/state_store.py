@@ -86,9 +86,9 @@ class StageState:
             if name.startswith(MARK_PREFIX):
                 topic, partition = name.removeprefix(MARK_PREFIX).rsplit(":", 1)
                 marks[topic, int(partition)] = value
-            elif name not in ("next", "event_time_ms"):
+            elif name not in ("next", "fenced_at", "event_time_ms"):
                 counters[name] = value
-        stored = fields.get(b"next")
+        stored = fields.get(b"next", fields.get(b"fenced_at"))
         return cls(None if stored is None else int(stored), int(fields.get(b"event_time_ms", 0)), marks, counters)
 
 
@@ -198,6 +198,10 @@ class StateStore:
                 f"stage {stage}, partition {partition}: the batch begins at {effect.first}, the stored watermark is "
                 f"{stored.decode() or 'absent'}"
             )
+
+    async def call(self, ask: Callable[[redis_async.Redis], Awaitable[_T]]) -> _T:
+        """Ask the server something that may be asked twice. Raises StateStoreAwayError."""
+        return await self._persist(lambda: ask(self._redis))
 
     async def _load_function(self) -> Any:
         code = resources.files("adapters").joinpath("state_store.lua").read_text()

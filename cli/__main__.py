@@ -19,7 +19,7 @@ from cli.failure import CommandError
 # fraudstream NAME ... is python -m MODULE COMMAND ...
 PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
-    "features": ("trainer", "features", "Compute features over a file, without Kafka."),
+    "features": ("trainer", "features", "Features: backfill a file; rebuild, active, drop: change the definition."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
     "world": ("producer", "world", "Stream the generated world, or describe it."),
     "clock": ("producer", "clock", "The simulated clock: show it, change its pace, pause it."),
@@ -30,6 +30,11 @@ PASSED_ON: Final = {
     "parity": ("monitoring", "parity", "Compute the served vectors again and compare them bit for bit."),
     "drift": ("monitoring", "drift", "How far what is served has moved from what the champion has learned from."),
     "paths": ("monitoring", "paths", "What each path and version delivers on matured labels, beside its promise."),
+}
+
+# fraudstream NAME SUBCOMMAND ... where the subcommand is another module's than the rest of NAME
+PASSED_ELSEWHERE: Final = {
+    ("features", command): ("stream_features.features_command", command) for command in ("rebuild", "active", "drop")
 }
 
 # fraudstream bench NAME ... is python -m MODULE ...
@@ -192,9 +197,11 @@ def _passed_on(module: str, *command: str) -> Callable[[typer.Context], None]:
     def run(context: typer.Context) -> None:
         from cli.services import CODE_FOLDER, with_code_on_path
 
-        if not (CODE_FOLDER / module.split(".")[0]).is_dir():
-            raise CommandError(f"{module} is not installed here: run this in a checkout of the repository", 2)
-        arguments = [sys.executable, "-m", module, *command, *context.args]
+        words = (*command, *context.args)
+        target, *rest = PASSED_ELSEWHERE.get(words[:2], (module, *words[:2]))
+        if not (CODE_FOLDER / target.split(".")[0]).is_dir():
+            raise CommandError(f"{target} is not installed here: run this in a checkout of the repository", 2)
+        arguments = [sys.executable, "-m", target, *rest, *words[2:]]
         sys.stdout.flush()
         os.execve(sys.executable, arguments, with_code_on_path())
 

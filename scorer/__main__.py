@@ -18,7 +18,9 @@ import typer
 from kafka import KafkaConsumer
 from kafka.errors import FencedInstanceIdError, KafkaError
 
+from adapters.feature_switch import read_definitions
 from adapters.telemetry import configure_logging, serve_metrics
+from fraud.features import FEATURE_HASH
 from fraud.flood import DeadLetterFloodError
 from scorer.lane import FeatureHashMismatchError
 from scorer.loop import KafkaAwayError, Limits, ScoringLoop
@@ -64,7 +66,12 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
         settings.exploration_share,
     )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
-    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits)
+
+    def is_retired(feature_hash: str) -> bool:
+        definitions = read_definitions(settings.redis_url)
+        return definitions.active == FEATURE_HASH and feature_hash in definitions.retired
+
+    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits, is_retired=is_retired)
 
 
 def _end(code: int, message: str) -> None:

@@ -1,12 +1,12 @@
 """One partition of `features`: its records decoded, its repeated rows dropped, its scores packed.
 
 Rule 1. A lane's marks say which rows are done; they begin with what its partition of `scores` holds (marks.py).
-Rule 2. A record that cannot be read is refused with a reason; vectors of other features stop the service.
+Rule 2. A record that cannot be read is refused with a reason; vectors of other features stop the service, unless these are retired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,7 +33,14 @@ _DTYPES: Final = {name: np.dtype(dtype) for name, dtype in COLUMNS[VECTORS].item
 
 
 class FeatureHashMismatchError(RuntimeError):
-    """`features` holds vectors of other features than this code scores; the message names both hashes."""
+    """`features` holds vectors of other features, `told`, than this code scores; the message names both hashes."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(
+            f"features holds vectors of features {told}, this scorer is built for {FEATURE_HASH}: run the feature "
+            "worker and the scorer of one release; `fraudstream features rebuild` changes from one to the next"
+        )
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +61,16 @@ class Taken:
 
 
 class Lane:
-    """One partition; `done` are the marks of what stands in its partition of `scores`."""
+    """One partition; `done` are the marks of what stands in its partition of `scores`.
 
-    def __init__(self, partition: int, done: OriginMarks) -> None:
+    is_retired: whether a feature hash is retired, so that its records are skipped; asked for those of another hash only.
+    """
+
+    def __init__(
+        self, partition: int, done: OriginMarks, is_retired: Callable[[str], bool] = lambda feature_hash: False
+    ) -> None:
         self.partition = partition
+        self._is_retired = is_retired
         self._seen = done
         self._written = OriginMarks(done.marks)
 
@@ -72,6 +85,10 @@ class Lane:
             except BadMessageError as error:
                 refused.append(Refused(record, error))
                 continue
+            except FeatureHashMismatchError as error:
+                if self._is_retired(error.told):
+                    continue  # what of it was not scored is written again by the new worker
+                raise
             new = self._seen.fresh(batch)
             repeated += batch.rows - new.rows
             if new.rows:
@@ -105,10 +122,7 @@ def _decoded(raw: bytes | None) -> Batch:
     if not isinstance(told, str):
         raise BadMessageError(Reason.PACKED_INVALID, "meta has no feature_hash")
     if told != FEATURE_HASH:
-        raise FeatureHashMismatchError(
-            f"features holds vectors of features {told}, this scorer is built for {FEATURE_HASH}: run the feature "
-            "worker and the scorer of one release, and start the topic features empty"
-        )
+        raise FeatureHashMismatchError(told)
     for name, dtype in _DTYPES.items():
         column = batch.columns[name]
         if not isinstance(column, np.ndarray) or column.dtype != dtype:

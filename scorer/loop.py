@@ -85,7 +85,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 class ScoringLoop:
     """The loop over a kafka-python consumer that is not yet subscribed.
 
-    read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock.
+    read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock. is_retired(hash): of features.
     """
 
     def __init__(
@@ -97,7 +97,9 @@ class ScoringLoop:
         limits: Limits,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        is_retired: Callable[[str], bool] = lambda feature_hash: False,
     ) -> None:
+        self._is_retired = is_retired
         self._consumer = consumer
         self._writer = writer
         self._slot = slot
@@ -175,7 +177,7 @@ class ScoringLoop:
         unknown = sorted(tp.partition for tp in polled if tp.partition not in self._lanes)
         if unknown:
             for partition, done in self._read_marks(unknown).items():
-                self._lanes[partition] = Lane(partition, done)
+                self._lanes[partition] = Lane(partition, done, self._is_retired)
 
     def _bury(self, refused: Sequence[Refused]) -> None:
         if not refused:

@@ -22,11 +22,15 @@ async def _work(settings: FeatureSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serve_metrics(settings, worker.health)
+    starting, stopped = asyncio.ensure_future(worker.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # it was standing by, or the store is away: there is nothing to leave
+        end_process(0, "stopped before it had begun")
     try:
-        await worker.start()
+        await starting
     except (KafkaError, OSError) as error:
         end_process(EXIT_RESTART, f"no Kafka at {settings.kafka_bootstrap}: {error}")
-    stopped, crashed = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.crashed())
+    crashed = asyncio.ensure_future(worker.crashed())
     await asyncio.wait((stopped, crashed), return_when=asyncio.FIRST_COMPLETED)
     if crashed.done():
         end_process(EXIT_RESTART, f"Faust stopped: {crashed.result()!r}")

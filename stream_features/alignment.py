@@ -39,7 +39,9 @@ class EventTimeAlignment:
     ) -> None:
         self._progress = progress
         self._ends = ends
-        self._floor_ms = -math.inf  # of the slowest with lag, as last seen: it only rises, so an old look is on the safe side
+        self._floor_ms = (
+            -math.inf
+        )  # of the slowest with lag, as last seen: it only rises, so an old look is on the safe side
 
     @property
     def catching_up(self) -> bool:

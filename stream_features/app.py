@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
 
+from adapters.feature_switch import Definitions, FeatureSwitch
 from adapters.kafka import AsyncWriter
 from adapters.state_store import StageState, StateStore, StateStoreAwayError
 from adapters.telemetry import gauge
@@ -31,6 +32,7 @@ from stream_features.lane_runner import (
     LaneRunner,
     LogLostError,
     end_process,
+    log,
 )
 from stream_features.settings import FeatureSettings
 from stream_features.stage import Stage
@@ -41,6 +43,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 SILENT_SECONDS_MAX: Final = 10.0
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
+STANDBY_SECONDS: Final = 0.5
 RESUME_SECONDS_MAX: Final = 25.0  # Faust gives up a seek after 30 s without a word, and never asks again
 
 
@@ -51,6 +54,8 @@ class FeatureWorker:
         self._settings = settings
         self.app = _faust_app(settings)
         self._store = StateStore(settings.redis_url, FEATURE_HASH, settings.state_away_seconds_max)
+        self._switch = FeatureSwitch(self._store)
+        self._definitions = Definitions(None, frozenset())
         self._writer = AsyncWriter(settings.kafka_bootstrap, f"stream_features-{settings.worker_id}")
         self._log_ends = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
         guards = {
@@ -77,6 +82,8 @@ class FeatureWorker:
 
     def health(self) -> str | None:
         """None when this worker does its work, else why not."""
+        if self._definitions.active not in (None, FEATURE_HASH):
+            return _standby(self._definitions)
         if not self._runner.assigned:
             return "no partitions assigned yet"
         silent = time.monotonic() - self._beat
@@ -87,7 +94,9 @@ class FeatureWorker:
         return {
             topics.TRANSACTIONS.name: lambda p, state: CardStage(p, partitions, state or StageState(), cached),
             topics.LABELS.name: lambda p, state: LabelForwarder(p, partitions, state or StageState()),
-            topics.TERMINAL_LOG.name: lambda p, state: TerminalStage(p, state or StageState(), cached),
+            topics.TERMINAL_LOG.name: lambda p, state: TerminalStage(
+                p, state or StageState(), cached, retired=self._definitions.retired
+            ),
         }
 
     def _agent(self) -> Callable[[Any], Awaitable[None]]:
@@ -103,6 +112,7 @@ class FeatureWorker:
     async def start(self) -> None:
         """Connect to the state store and to Kafka, then start the app. Ends the process when topics are missing."""
         await self._store.start()
+        await self._await_turn()
         await self._writer.start()
         await self._log_ends.start()
         existing = await self._log_ends.topics()
@@ -113,6 +123,27 @@ class FeatureWorker:
             self._looking = asyncio.create_task(self._alignment.keep_looking())
         self.app.in_worker = True
         await self.app.start()
+
+    async def _await_turn(self) -> None:
+        """Wait until this worker's definition is the active one: it is at once, unless another one is."""
+        told = None
+        while True:
+            self._definitions = await self._switch.claim(FEATURE_HASH)
+            self._end_if_retired()
+            if self._definitions.active == FEATURE_HASH:
+                return
+            if told != self._definitions.active:
+                told = self._definitions.active
+                log.warning(_standby(self._definitions))
+            await asyncio.sleep(STANDBY_SECONDS)
+
+    def _end_if_retired(self) -> None:
+        if FEATURE_HASH in self._definitions.retired:
+            end_process(
+                EXIT_PERSON,
+                f"features {FEATURE_HASH} of this worker are retired, active are {self._definitions.active}: start the "
+                "worker of that release, or go back with this release's `fraudstream features rebuild`",
+            )
 
     async def crashed(self) -> BaseException | None:
         """Return when Faust has stopped working by itself: it says so to its own worker program only."""
@@ -183,6 +214,8 @@ class FeatureWorker:
         self._show_lag()
         with contextlib.suppress(TimeoutError, StateStoreAwayError):  # then a lane ends the process, or nothing came
             await asyncio.wait_for(self._runner.find_loss(), HEARTBEAT_SECONDS)
+            self._definitions = await asyncio.wait_for(self._switch.read(), HEARTBEAT_SECONDS)
+            self._end_if_retired()
 
     def _show_lag(self) -> None:
         consumer = self.app.consumer
@@ -191,6 +224,13 @@ class FeatureWorker:
             high, stage = consumer.highwater(tp), self._runner.stage(tp)
             if high is not None and stage is not None and stage.state.next is not None:
                 lag.labels(stage.name, tp.topic, str(tp.partition)).set(max(0, high - stage.state.next))
+
+
+def _standby(definitions: Definitions) -> str:
+    return (
+        f"standing by: active are features {definitions.active}, this worker computes {FEATURE_HASH}; "
+        "`fraudstream features rebuild` of this release changes over"
+    )
 
 
 def _end_for_a_lost_fetch(tp: TP, offset: int) -> NoReturn:

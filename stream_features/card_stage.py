@@ -46,19 +46,27 @@ class Arrivals:
 
 
 class CardStage:
-    """Folds the cards of one partition of `transactions`. `partitions`: of terminal-log."""
+    """Folds the cards of one partition of `transactions`. `partitions`: of terminal-log. history: fold, and write nothing."""
 
     name: Final = "card"
     source: Final = topics.TRANSACTIONS
 
     def __init__(
-        self, partition: int, partitions: int, state: StageState, entities_max: int, clock: Clock = wall_clock_ms
+        self,
+        partition: int,
+        partitions: int,
+        state: StageState,
+        entities_max: int,
+        clock: Clock = wall_clock_ms,
+        *,
+        history: bool = False,
     ) -> None:
         self.state = state
         self._partition = partition
         self._partitions = partitions
         self._entities_max = entities_max
         self._clock = clock
+        self._history = history
         self._fold = CardFold()
         self.reached_ms = 0  # median event time of the last batch, 0 before the first
 
@@ -93,7 +101,7 @@ class CardStage:
         accepted = np.flatnonzero(result.outcome == ACCEPTED)
         columns["vector"] = result.vectors
         writes = dead_letter_writes(self.source, refused)
-        if len(accepted):
+        if len(accepted) and not self._history:
             rows = columns if len(accepted) == len(result.outcome) else take_rows(columns, accepted)
             targets = target_partitions(rows["terminal_id"], self._partitions)  # type: ignore[arg-type]  # a text column
             writes += packed_writes(topics.TERMINAL_LOG, packed.CARD_VECTORS, targets, rows, self._clock())

@@ -13,6 +13,9 @@ class FeatureSettings(StackSettings):
     worker_id: str = Field(
         "0", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name of this worker, unlike any other worker's"
     )
+    scorer_group: str = Field(
+        "scorer", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="consumer group of the scorers that share the work"
+    )
     batch_records_max: int = Field(2000, ge=1, le=10_000, description="most records taken from a partition at once")
     entities_cached_max: int = Field(200_000, ge=1, description="entities of a stage and partition kept in memory")
     dead_letter_share_max: float = Field(

@@ -56,20 +56,35 @@ class LogBatches:
 
 
 class TerminalStage:
-    """Folds the terminals of one partition of `terminal-log`; writes to the same partition of `features`."""
+    """Folds the terminals of one partition of `terminal-log`; writes to the same partition of `features`.
+
+    retired: definitions whose records are skipped, for what of them counts is in the state. history: fold what any definition wrote
+    and write no vectors; that is how a state of this definition is made from another's log.
+    """
 
     name: Final = "terminal"
     source: Final = topics.TERMINAL_LOG
 
-    def __init__(self, partition: int, state: StageState, entities_max: int, clock: Clock = wall_clock_ms) -> None:
+    def __init__(
+        self,
+        partition: int,
+        state: StageState,
+        entities_max: int,
+        clock: Clock = wall_clock_ms,
+        *,
+        retired: frozenset[str] = frozenset(),
+        history: bool = False,
+    ) -> None:
         self.state = state
         self._partition = partition
         self._entities_max = entities_max
         self._clock = clock
+        self._retired = retired
+        self._history = history
         self._fold = TerminalFold()
 
     def decode(self, records: Sequence[Any]) -> LogBatches:
-        """Unpack the records. Raises FeatureHashMismatchError for vectors of another definition."""
+        """Unpack the records, without those of a retired definition. Raises FeatureHashMismatchError for any other."""
         decoded = LogBatches(records[-1].offset + 1, marks=OriginMarks(self.state.marks))
         for record in records:
             try:
@@ -79,10 +94,13 @@ class TerminalStage:
                 source = (self.source.name, self._partition, record.offset)
                 decoded.refused.append(Refused(error, record.key, record.value, source))
                 continue
-            if batch.kind == packed.CARD_VECTORS and written_with != FEATURE_HASH:
+            if written_with in self._retired and not self._history:
+                continue
+            if batch.kind == packed.CARD_VECTORS and written_with != FEATURE_HASH and not self._history:
                 raise FeatureHashMismatchError(
                     f"{self.source.name}/{self._partition} offset {record.offset} was written with features "
-                    f"{written_with}, this worker has {FEATURE_HASH}"
+                    f"{written_with}, this worker has {FEATURE_HASH}: change over with `fraudstream features rebuild`, "
+                    "or start with empty topics and an empty state"
                 )
             fresh = decoded.marks.fresh(batch)
             decoded.repeated += batch.rows - fresh.rows
@@ -111,7 +129,8 @@ class TerminalStage:
             accepted = np.flatnonzero(outcome == ACCEPTED)
             if len(accepted):
                 newest = max(newest, int(rows.occurred_at_ms[accepted].max()))
-                writes += self._vectors(decoded.batches, rows, accepted, result.vectors)
+                if not self._history:
+                    writes += self._vectors(decoded.batches, rows, accepted, result.vectors)
             late = int(result.late.sum())
             counters |= {
                 "accepted": len(accepted),
