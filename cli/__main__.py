@@ -33,7 +33,7 @@ PASSED_ON: Final = {
 }
 
 # fraudstream NAME SUBCOMMAND ... where the subcommand is another module's than the rest of NAME
-PASSED_ELSEWHERE: Final = {
+PASSED_ELSEWHERE: Final[dict[tuple[str, ...], tuple[str, str]]] = {
     ("features", command): ("stream_features.features_command", command) for command in ("rebuild", "active", "drop")
 }
 

@@ -2,6 +2,7 @@
 
 Rule 1. FAULT_POINT (`stage:point:count[,...]`) forces a fault at an exact place of the protocol, the `count`-th time it is reached.
         The code of the worker is untouched: the right worker must come through.
+        FAULT_SLOW_CARDS (seconds) makes each batch of transactions that much slower.
 Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker must find out.
 
     points   load          killed when the entities were read, before the fold
@@ -12,11 +13,13 @@ Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker
              stop-loading, stop-written   stopped (SIGSTOP) before the read, and before the effect: a zombie, once continued
     wrong    no-compare    state is changed without comparing the watermark
              group-offset  the worker resumes from the group's committed offset
+             unaligned     a card partition that catches up never waits for the others
              swallow:N     the N-th batch of transactions raises, and the agent acks it all the same
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -154,6 +157,18 @@ def from_group_offset() -> None:
     app.FeatureWorker._resume_from = resuming  # type: ignore[method-assign]
 
 
+def slowed(seconds: float) -> None:
+    """A slow machine: each batch of transactions takes that much longer."""
+    take = LaneRunner._take
+
+    async def taking(self: LaneRunner, tp: Any, stage: Any, decoded: Any) -> None:
+        if stage.name == "card":
+            await asyncio.sleep(seconds)
+        await take(self, tp, stage, decoded)
+
+    LaneRunner._take = taking  # type: ignore[method-assign]
+
+
 def swallowing(count: int) -> None:
     """Wrong: an exception in the agent, acked all the same."""
     run = LaneRunner.run
@@ -174,11 +189,15 @@ def main() -> None:
     """Patch what the environment says, then run the worker."""
     if point := os.environ.get("FAULT_POINT"):
         force(Points(point))
+    if slow := os.environ.get("FAULT_SLOW_CARDS"):
+        slowed(float(slow))
     wrong, _, count = os.environ.get("FAULT_WRONG", "").partition(":")
     if wrong == "no-compare":
         without_compare()
     elif wrong == "group-offset":
         from_group_offset()
+    elif wrong == "unaligned":
+        app.FeatureWorker._may_fetch = lambda self, tp, under_way: True  # type: ignore[method-assign]
     elif wrong == "swallow":
         swallowing(int(count))
     elif wrong:

@@ -28,6 +28,7 @@ from tests.integration.faults.seeded_log import Sent
 DRAIN_SECONDS_MAX: Final = 60.0
 TOPICS_SECONDS_MAX: Final = 20.0
 WORKER: Final = ["-m", "tests.integration.faults.faulty_worker"]
+NEXT_RELEASE: Final = ["-m", "tests.integration.faults.next_release"]
 EXPLORATION_SHARE: Final = 0.5
 SOURCE: Final[dict[Stage, str]] = {"card": "transactions", "labels": "labels", "terminal": "terminal-log"}
 
@@ -42,12 +43,14 @@ class Stack:
         self.redis_url = store.address
         self.partitions = partitions
         self.folder = folder
+        self.feature_hash = FEATURE_HASH
         self.services: list[Service] = []
         self._runs = 0
 
     def empty(self) -> None:
         """End the services; topics, groups, state and lake as on the first day."""
         self.end_services()
+        self.feature_hash = FEATURE_HASH
         for server in (self.broker, self.store):
             if not server.alive():
                 server.start()
@@ -82,6 +85,11 @@ class Stack:
         """A feature worker, not started; `settings`: more of its environment."""
         return self._service(f"worker-{name}", WORKER, {"FRAUD_WORKER_ID": name, **settings})
 
+    def next_release(self, what: str, *arguments: str) -> Service:
+        """The `worker`, `scorer` or `features` command of a release with other features, not started."""
+        settings = {"FRAUD_WORKER_ID": "next", "FRAUD_SCORER_ID": "next"}
+        return self._service(f"next-{what}", [*NEXT_RELEASE, what, *arguments], settings)
+
     def scorer(self) -> Service:
         """The scorer, not started; it lets half of the declined through, so that a log has some of them."""
         return self._service("scorer", ["-m", "scorer"], {"FRAUD_EXPLORATION_SHARE": str(EXPLORATION_SHARE)})
@@ -112,7 +120,7 @@ class Stack:
         """Stages that are not at the end of their log."""
         late: list[str] = []
         ends = end_offsets(self.bootstrap, list(SOURCE.values()))
-        state = StateReader(self.redis_url, FEATURE_HASH)
+        state = StateReader(self.redis_url, self.feature_hash)
         try:
             for stage in get_args(Stage):
                 for p in range(self.partitions):
