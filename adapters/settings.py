@@ -29,6 +29,9 @@ class StackSettings(BaseSettings):
     partitions: int = Field(
         1, ge=1, le=1024, description="partitions of each data topic; fixed when the topics are made"
     )
+    feature_workers: int = Field(
+        1, ge=1, le=64, description="feature workers that `fraudstream up` starts; at most FRAUD_PARTITIONS"
+    )
     state_dir: Path = Field(
         Path(".fraudstream"), description="folder of the local stack: lake, models, logs, servers' data"
     )

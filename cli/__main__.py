@@ -66,11 +66,16 @@ Plain = Annotated[bool, typer.Option("--plain", help="print lines, also on a ter
 
 
 @app.command()
-def up(foreground: Annotated[bool, typer.Option(help="stay, and print every log")] = False) -> None:
+def up(
+    foreground: Annotated[bool, typer.Option(help="stay, and print every log")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="feature workers, at most FRAUD_PARTITIONS [default: 1]")
+    ] = None,
+) -> None:
     """Start Kafka, Redis, the topics and every service; a stack that runs is found."""
     from cli.up import up
 
-    raise typer.Exit(up(foreground))
+    raise typer.Exit(up(foreground, workers))
 
 
 @app.command()

@@ -30,7 +30,7 @@ from adapters.settings import StackSettings
 from cli.failure import CommandError
 from cli.restart_policy import RestartPolicy, Verdict, how_it_ended, verdict_of
 from cli.service_pages import unready_because
-from cli.services import KAFKA_PORT, REDIS_PORT, SERVICES, Service, with_code_on_path
+from cli.services import KAFKA_PORT, REDIS_PORT, SERVICES, Service, services_with, with_code_on_path
 from cli.stack_state import Process, ServerState, ServiceStatus, StackFolder, StackState
 
 READY_S_MAX: Final = 180.0
@@ -233,6 +233,7 @@ class Runner:
             "FRAUD_STATE_DIR": str(self.folder.path),
             "FRAUD_METRICS_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
+            **dict(service.environment),
         }
         child = Child(
             service.name,
@@ -341,7 +342,8 @@ def run_stack(settings: StackSettings, say: Say) -> int:
             say(f"another fraudstream is starting or running in {folder.path}: see `fraudstream status`")
             return 1
         with stop_on_signals():
-            return Runner(settings, say, before_end=ignore_signals).run()
+            services = services_with(settings.feature_workers, settings.partitions)
+            return Runner(settings, say, services, before_end=ignore_signals).run()
 
 
 def main() -> int:

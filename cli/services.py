@@ -1,7 +1,8 @@
 """The services that `fraudstream up` runs, as data.
 
 Rule 1. Services start together, after the topics are made, and end in the order of this table.
-Rule 2. A service is ready when /healthz on its metrics port answers 200.
+Rule 2. Feature workers share the partitions: there are at most as many, each with a name of its own.
+Rule 3. A service is ready when /healthz on its metrics port answers 200.
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from cli.failure import CommandError
 
 CODE_FOLDER: Final = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together."""
+    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together.
+
+    environment: variables of its own.
+    """
 
     name: str
     arguments: tuple[str, ...]
     port: int
     ends_with: int
     niceness: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def command(self) -> list[str]:
@@ -40,9 +47,27 @@ SERVICES: Final = (
     Service("evaluator", ("monitoring", "evaluator"), 9106, ends_with=3, niceness=10),
     Service("watch", ("monitoring", "watch"), 9107, ends_with=3, niceness=10),
 )
+WORKER: Final = "stream_features"
+WORKER_PORTS: Final = 9110  # of the second worker; the following ones count on
 PRODUCER_PORT: Final = 9105
 KAFKA_PORT: Final = 9092
 REDIS_PORT: Final = 6379
+
+
+def services_with(workers: int, partitions: int) -> tuple[Service, ...]:
+    """SERVICES with that many feature workers. Raises CommandError when some of them would have nothing to do."""
+    if workers > partitions:
+        raise CommandError(
+            f"{workers} feature workers (FRAUD_FEATURE_WORKERS, --workers) for {partitions} partitions: a worker needs one; "
+            f"give at most {partitions}, or start with empty topics and FRAUD_PARTITIONS={workers} or more",
+            2,
+        )
+    first = next(service for service in SERVICES if service.name == WORKER)
+    more = [
+        replace(first, name=f"{WORKER}-{i}", port=WORKER_PORTS + i, environment=(("FRAUD_WORKER_ID", str(i)),))
+        for i in range(1, workers)
+    ]
+    return (*SERVICES, *more)
 
 
 def with_code_on_path(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -6,6 +6,7 @@ Rule 1. `up` and `down` may be given again: what is there already is said, and t
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 
@@ -18,7 +19,7 @@ from cli.background_stack import LineReader, await_ready, end_stack, prepared, s
 from cli.failure import CommandError
 from cli.runner import run_stack
 from cli.service_pages import Readings
-from cli.services import PRODUCER_PORT
+from cli.services import PRODUCER_PORT, services_with
 from cli.stack_state import StackFolder, StackState
 from fraud import metrics
 
@@ -28,13 +29,17 @@ def folder_of_settings() -> StackFolder:
     return StackFolder(StackSettings.read().state_dir.resolve())
 
 
-def up(foreground: bool) -> int:
-    """Start the stack unless it runs; return the exit code."""
+def up(foreground: bool, workers: int | None = None) -> int:
+    """Start the stack unless it runs; return the exit code. workers: in the place of FRAUD_FEATURE_WORKERS."""
+    if workers is not None:
+        os.environ["FRAUD_FEATURE_WORKERS"] = str(workers)  # the runner reads it, here or in its own process
     folder = folder_of_settings()
     running = folder.running()
     if running is not None:
         print(f"fraudstream runs already ({running.phase}); `fraudstream status` shows it, `fraudstream down` ends it")
         return 0
+    settings = StackSettings.read()
+    services_with(settings.feature_workers, settings.partitions)
     prepared(folder, print)
     if foreground:
         return _in_foreground(folder)
