@@ -91,6 +91,8 @@ def _check(stack: Stack, worker: Service) -> None:
     cut = _first_positions(worker, stack.partitions)
     cards = [checker.expected_cards(records) for records in logs["transactions"]]
     vectors = {origin: row["vector"] for one in cards for origin, row in one.rows.items()}
+    labels = [checker.expected_labels(records) for records in logs["labels"]]
+    due = {origin for one in cards + labels for origin in one.rows}
     scored: Counter[tuple[str, int, int]] = Counter()
     expected_scored, found, next_rows, differs = set(), [], 0, 0
     for p in range(stack.partitions):
@@ -99,6 +101,7 @@ def _check(stack: Stack, worker: Service) -> None:
         for origin, row in log.items():
             if "vector" in row:
                 row["vector"] = vectors[origin]
+        due -= log.keys()
         expected = checker.expected_terminals(log).rows
         served, wrong = first_copies(rows_of(_of(logs["features"][p], NEXT_HASH), (packed.VECTORS,)), f"features/{p}")
         before = rows_of(_of(logs["features"][p], FEATURE_HASH), (packed.VECTORS,))
@@ -111,6 +114,7 @@ def _check(stack: Stack, worker: Service) -> None:
         next_rows += len(served)
         scored.update(origin for origin, _ in rows_of(logs["scores"][p], (packed.SCORES,)))
         expected_scored |= expected.keys()
+    found += [f"terminal-log: no row of {origin}" for origin in due]
     assert not found, summary(found)
     assert scored.keys() == expected_scored
     assert {origin for origin, times in scored.items() if times > 1} == set()

@@ -20,7 +20,7 @@ def test_each_further_worker_has_its_own_name_port_and_id() -> None:
 
 
 def test_more_workers_than_partitions_are_refused_with_the_remedy() -> None:
-    with pytest.raises(CommandError, match="2 feature workers .* for 1 partitions.*FRAUD_PARTITIONS=2") as refused:
+    with pytest.raises(CommandError, match=r"2 feature workers .* for 1 partitions.*FRAUD_PARTITIONS=2") as refused:
         services_with(2, 1)
     assert refused.value.code == 2
 
