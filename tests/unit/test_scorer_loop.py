@@ -248,6 +248,15 @@ def test_a_lane_that_begins_with_marks_takes_only_what_is_above_them() -> None:
     assert taken.repeated_rows == 2
 
 
+def test_vectors_of_retired_features_are_skipped_and_those_of_any_others_refused_with_both_named() -> None:
+    old, other = (Polled(packed_rows([1], meta={"feature_hash": told}), 0) for told in ("retired00000", "other0000000"))
+    lane = Lane(0, OriginMarks(), lambda feature_hash: feature_hash == "retired00000")
+    taken = lane.take([old, Polled(packed_rows([1, 2]), 1)])
+    assert origins(taken.fresh) == [(0, 1), (0, 2)]  # what was skipped left no mark: it comes again
+    with pytest.raises(FeatureHashMismatchError, match=f"other0000000.*{FEATURE_HASH}"):
+        lane.take([other])
+
+
 def test_observing_in_bulk_equals_observing_one_by_one() -> None:
     values = np.array([0, 0.001, 0.0010001, 0.5, 0.5, 7, -1, 1e9])
     registry = CollectorRegistry()

@@ -188,3 +188,22 @@ def test_a_record_that_is_no_packed_batch_is_a_dead_letter_and_the_rest_goes_on(
 def test_vectors_of_another_feature_definition_are_never_folded() -> None:
     with pytest.raises(FeatureHashMismatchError, match="offset 3 was written with features another"):
         stage().decode([transactions(3, [(0, 1, T)], feature_hash="another")])
+
+
+def test_records_of_retired_features_leave_no_mark_and_come_again_from_the_new_card_stage() -> None:
+    of = TerminalStage(0, StageState(), 100, clock=lambda: 42, retired=frozenset({"retired00000"}))
+    first = taken(of, transactions(0, [(0, 1, T), (1, 2, T)], feature_hash="retired00000"))
+    assert first.writes == []
+    assert vectors(taken(of, transactions(1, [(0, 1, T), (1, 2, T)]))) is not None
+    with pytest.raises(FeatureHashMismatchError, match=f"other0000000.*{FEATURE_HASH}.*fraudstream features rebuild"):
+        of.decode([transactions(2, [(2, 3, T)], feature_hash="other0000000")])
+
+
+def test_history_folds_what_another_definition_wrote_and_writes_no_vectors() -> None:
+    past = TerminalStage(0, StageState(), 100, clock=lambda: 42, history=True)
+    folded, worked = stage(), past
+    step = taken(worked, transactions(0, [(0, 1, T), (1, 2, T + 1)], feature_hash="other0000000"))
+    plain = taken(folded, transactions(0, [(0, 1, T), (1, 2, T + 1)]))
+    assert step.writes == []
+    assert step.effect.changes == plain.effect.changes
+    assert step.effect.marks == plain.effect.marks
