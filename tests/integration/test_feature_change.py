@@ -53,7 +53,7 @@ def test_a_new_definition_takes_over_under_load(
     if not killed:
         assert _ends_for_a_person(old), old.tail()
         assert f"features {FEATURE_HASH} of this worker are retired, active are {NEXT_HASH}" in old.log.read_text()
-    assert scorer.wait(SECONDS_MAX) == 2
+    assert _end_of(scorer, worker) == 2
     assert f"vectors of features {NEXT_HASH}, this scorer is built for {FEATURE_HASH}" in scorer.log.read_text()
     stack.services = [worker, running[2]]
     stack.feature_hash = NEXT_HASH
@@ -77,6 +77,17 @@ def _serve_some_more(stack: Stack) -> None:
     wait_until(
         "the old worker serves what streams", lambda: served() > before + 10, SECONDS_MAX, stack.services[0].tail
     )
+
+
+def _end_of(scorer: Service, worker: Service) -> int:
+    """The scorer's exit code; meanwhile the worker is started again when it asks for it."""
+
+    def ended() -> bool:
+        worker.tend()
+        return scorer._ended() is not None
+
+    wait_until("the old scorer meets the next features", ended, SECONDS_MAX, worker.tail)
+    return scorer.wait(SECONDS_MAX)
 
 
 def _ends_for_a_person(worker: Service) -> bool:
