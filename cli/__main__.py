@@ -20,6 +20,7 @@ from cli.failure import CommandError
 PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
     "features": ("trainer", "features", "Compute features over a file, without Kafka."),
+    "lake": ("trainer", "lake", "The lake: what it holds, its gaps; merge its files, let go of the oldest."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
     "world": ("producer", "world", "Stream the generated world, or describe it."),
     "clock": ("producer", "clock", "The simulated clock: show it, change its pace, pause it."),

@@ -314,12 +314,29 @@ def _features() -> None:
 
 @features_app.command("backfill")
 def backfill_command(
-    input_path: Annotated[Path, typer.Option("--input", help="Parquet file of transactions in arrival order")],
     output_path: Annotated[
         Path, typer.Option("--output", help="Parquet file to write: transaction_id and the features")
     ],
+    input_path: Annotated[
+        Path | None, typer.Option("--input", help="Parquet file of transactions in arrival order")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="`lake`: the lake's transactions and labels in the order of its logs")
+    ] = None,
 ) -> None:
-    """Compute the vector of every transaction of a file, exactly as the stream would have served it."""
+    """Compute the vector of every transaction of a file or of the lake, exactly as the stream would have served it."""
+    if (input_path is None) == (source is None) or source not in (None, "lake"):
+        typer.echo("give either --input FILE or --from lake", err=True)
+        raise typer.Exit(EXIT_BAD_FILE)
+    if input_path is None:
+        from trainer.lake_command import backfill_from_lake
+
+        backfill_from_lake(output_path)
+    else:
+        _backfill_file(input_path, output_path)
+
+
+def _backfill_file(input_path: Path, output_path: Path) -> None:
     started_s = time.perf_counter()
     try:
         if not output_path.parent.is_dir():

@@ -25,8 +25,9 @@ from adapters.lake import Lake
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import NAMES
 from fraud.packed import OriginMarks
+from fraud.topics import ARCHIVED
 from tests.integration.log_writer import BEGIN_MS, label, packed_vectors, transaction, vectors_of, write
-from trainer.chunk import ARCHIVED, chunk_for
+from trainer.chunk import chunk_for
 
 DEADLINE_S = 60.0
 TRANSACTIONS = [transaction(i, BEGIN_MS + i * 1000) for i in range(6000)]
