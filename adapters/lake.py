@@ -84,11 +84,24 @@ class Lake:
         numbers = self.partitions(topic) if partition is None else [partition]
         counted: list[LakeFile] = []
         for number in numbers:
-            files, faults = joined(self.all_files(topic, number))
+            files, faults = self.join(topic, number)
             if faults:
                 raise faults[0].error()
             counted += files
         return counted
+
+    def join(self, topic: str, partition: int) -> tuple[list[LakeFile], list[LakeFault]]:
+        """The files of a partition that count, by offset, and what is wrong with how they join."""
+        listed = self.all_files(topic, partition)
+        while True:
+            files, faults = joined(listed)
+            if not faults:
+                return files, faults
+            # A listing is no snapshot: of two files that came while it was made it may have the later one alone.
+            again = self.all_files(topic, partition)
+            if set(again) == set(listed):
+                return files, faults
+            listed = again
 
     def all_files(self, topic: str, partition: int) -> list[LakeFile]:
         """Every file of a partition, also those that are covered by another, in no order."""

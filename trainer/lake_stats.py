@@ -13,7 +13,6 @@ import msgspec
 import polars as pl
 
 from adapters.lake import NEVER_THERE, RETIRED, Lake, LakeFault, LakeFile, LakeGapError
-from adapters.lake_file import joined
 from trainer.retention import TIME_COLUMN
 
 
@@ -81,8 +80,7 @@ class _Sums:
 
 
 def _partition(lake: Lake, topic: str, partition: int) -> PartitionStats:
-    every = lake.all_files(topic, partition)
-    files, gaps = joined(every)
+    files, gaps = lake.join(topic, partition)
     faults = [str(fault) for fault in gaps]
     gone_to = {RETIRED: 0, NEVER_THERE: 0}
     hashes: list[str] = []
@@ -108,7 +106,7 @@ def _partition(lake: Lake, topic: str, partition: int) -> PartitionStats:
         newest_ms=sums.newest_ms,
         retired_to=gone_to[RETIRED],
         absent_to=gone_to[NEVER_THERE],
-        covered_files=len(every) - len(files),
+        covered_files=max(0, len(lake.all_files(topic, partition)) - len(files)),
         feature_hashes=tuple(hashes),
         faults=tuple(faults),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from adapters.lake import RETIRED, Lake, LakeGapError, LakeLockedError
+from adapters.lake import RETIRED, Lake, LakeFile, LakeGapError, LakeLockedError
 
 MARKS = {("transactions", 0): 41, ("labels", 1): 7}
 
@@ -168,3 +168,19 @@ def test_rows_that_were_let_go_leave_a_file_that_says_so(tmp_path: Path) -> None
     assert [(file.first, file.next, file.gone) for file in lake.files("features")] == [(0, 5, RETIRED), (5, 9, None)]
     assert lake.sweep("features", 0, older_than_s=0) == 2
     assert offsets(lake) == [5, 6, 7, 8]
+
+
+def test_a_listing_that_missed_a_file_that_just_came_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, real = Lake(tmp_path), Lake.all_files
+    for first, after in ((0, 3), (3, 5), (5, 9)):
+        write(lake, first, after)
+    answers = [lambda files: [file for file in files if file.first != 3], lambda files: files]
+
+    def listed(self: Lake, topic: str, partition: int) -> list[LakeFile]:
+        return answers.pop(0)(real(self, topic, partition))
+
+    monkeypatch.setattr(Lake, "all_files", listed)
+    assert [file.first for file in lake.files("features")] == [0, 3, 5]
+    assert not answers
