@@ -389,21 +389,27 @@ def _done(results: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()]
 
 
+MEASURES: Final = ("ap", "recall", "declined", "right")
+COMPARED: Final = ("ap", "recall", "declined")
+
+
 def _print_table(done: Sequence[dict[str, Any]]) -> None:
-    found: dict[tuple[float, str], dict[int, dict[str, Any]]] = {}
+    """declined: share of the frauds. right: share of the declined that is fraud. Differences are to `exclude`, paired."""
+    found: dict[tuple[float, str], dict[int, dict[str, float]]] = {}
     for each in done:
-        found.setdefault((each["exploration"], each["strategy"]), {})[each["seed"]] = each
+        right = 1 - each["declined_genuine"] / max(1e-9, each["declined_rows"])
+        found.setdefault((each["exploration"], each["strategy"]), {})[each["seed"]] = each | {"right": right}
     print(
-        "\n| exploration | strategy | AP | recall at the budget | frauds declined | AP above exclude | recall above exclude |"
+        f"\n| exploration | strategy | worlds | {' | '.join(MEASURES)} | {' | '.join(f'{n} - exclude' for n in COMPARED)} |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---" * (3 + len(MEASURES) + len(COMPARED)) + "|")
     for (share, strategy), of_seeds in sorted(found.items()):
-        cells = [interval([each[name] for each in of_seeds.values()]) for name in ("ap", "recall", "declined")]
+        cells = [interval([each[name] for each in of_seeds.values()]) for name in MEASURES]
         beside = found.get((share, EXCLUDE), {})
-        for name in ("ap", "recall"):
+        for name in COMPARED:
             pairs = [(each[name], beside[seed][name]) for seed, each in of_seeds.items() if seed in beside]
             cells.append("" if strategy == EXCLUDE or not pairs else interval([one - other for one, other in pairs]))
-        print(f"| {share:.0%} | {strategy} | " + " | ".join(cells) + " |")
+        print(f"| {share:.0%} | {strategy} | {len(of_seeds)} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
