@@ -241,7 +241,7 @@ class Lake:
         """Whether the lock was to be had. A lake that cannot be written (a read-only copy) is read without one."""
         self.root.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(self.root / name, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self.root / name, os.O_RDONLY | os.O_CREAT, 0o644)  # also where another user made it
         except OSError:
             if how & fcntl.LOCK_EX:
                 raise
