@@ -105,7 +105,7 @@ def _compiled(function: _F, forceinline: bool) -> _F:
 # -- chunks ---------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def count_until(pool: Words, start: int, length: int, time_ms: int) -> int:
     """How many of the first `length` events of a chunk have TIME <= time_ms."""
     low, high = 0, length
@@ -266,7 +266,7 @@ def index_all(pool: Words, halves: Halves, table: Words, slot: int, values: int,
 # -- windows and distinct values ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def trace(
     pool: Words,
     halves: Halves,
@@ -299,7 +299,7 @@ def trace(
         places[kind, 0], places[kind, 1], places[kind, 2] = at, max(before, -1), after
 
 
-@compiled
+@inlined
 def measure(
     pool: Words,
     halves: Halves,
@@ -355,7 +355,7 @@ def exclude(linked: int, i: int, position: int, lows: Words, distinct: Words, co
                 distinct[k, kind] += 1
 
 
-@compiled
+@inlined
 def append(
     pool: Words,
     halves: Halves,
@@ -532,7 +532,7 @@ def on_sphere(table: Words, place: int) -> tuple[float, float, float]:
     return np.float64(cosine * table[abs(longitude)]), np.float64(cosine * sine), np.float64(height) * COSINE_SCALE
 
 
-@compiled
+@inlined
 def great_circle_km(table: Words, one: int, other: int) -> float:
     """Great-circle distance of two packed places in km, by the chord between them: within 1 m up to 18,000 km, 2 km at the antipode.
 
@@ -625,7 +625,7 @@ def window_small(pool: Words, halves: Halves, start: int, low: int, high: int, h
     return small + 1 if pool[start + low, AMOUNT] < SMALL_AMOUNT_MINOR else small
 
 
-@compiled
+@inlined
 def window_std(pool: Words, start: int, low: int, high: int) -> float:
     """Population standard deviation of the amounts of events low .. high - 1 (at least one): sqrt(n * Q - S * S) / n."""
     first = uint64(pool[start + low, AMOUNT])
@@ -645,7 +645,7 @@ def window_std(pool: Words, start: int, low: int, high: int) -> float:
     return std
 
 
-@compiled
+@inlined
 def read_request(time_ms: int, amount: int, out: Vectors, row: int) -> int:
     """Write the features of the request itself; returns the next column."""
     out[row, 0] = np.float32(np.float64(amount))
@@ -654,7 +654,7 @@ def read_request(time_ms: int, amount: int, out: Vectors, row: int) -> int:
     return 3
 
 
-@compiled
+@inlined
 def read_card_history(
     pool: Words,
     halves: Halves,
@@ -697,7 +697,7 @@ def read_card_history(
     return std
 
 
-@compiled
+@inlined
 def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: int, ascending: Words) -> int:
     """Twice the median of the newest RECENT_AMOUNTS amounts of events low .. high - 1 (at least one), which are sorted into
     `ascending`."""
@@ -714,7 +714,7 @@ def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: in
     return twice
 
 
-@compiled
+@inlined
 def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None:
     """Keep the newest amounts beside the entity: an event was added at `position`."""
     start, length, first = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_AMOUNTS
@@ -727,7 +727,7 @@ def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None
             table[slot, table.shape[1] - i] = pool[start + length - i, AMOUNT]
 
 
-@compiled
+@inlined
 def read_card_habit(
     pool: Words,
     halves: Halves,
@@ -772,7 +772,7 @@ def read_card_habit(
     return column + 11
 
 
-@compiled
+@inlined
 def read_travel(
     pool: Words, last: int, events: Words, event: int, cosine_table: Words, out: Vectors, row: int, column: int
 ) -> None:
@@ -786,7 +786,7 @@ def read_travel(
         out[row, column + 2] = np.float32(km / (np.float64(max(since_ms, SPEED_MS_MIN)) / np.float64(HOUR_MS)))
 
 
-@compiled
+@inlined
 def read_card(
     pool: Words,
     halves: Halves,
@@ -823,7 +823,7 @@ def read_card(
     )
 
 
-@compiled
+@inlined
 def add_card(
     pool: Words,
     halves: Halves,
@@ -983,7 +983,7 @@ def mark(pool: Words, table: Words, slot: int, time_ms: int, hashed: int, is_fra
     return -1
 
 
-@compiled
+@inlined
 def read_terminal_history(
     pool: Words,
     halves: Halves,
@@ -1010,7 +1010,7 @@ def read_terminal_history(
     return column
 
 
-@compiled
+@inlined
 def read_terminal_risk(
     pool: Words, start: int, position: int, time_ms: int, lows: Words, first: int, out: Vectors, row: int, column: int
 ) -> int:
@@ -1046,7 +1046,7 @@ def fraud_before(pool: Words, start: int, i: int) -> int:
     return known
 
 
-@compiled
+@inlined
 def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> int:
     """Position, in low .. high - 1, of the event with which the known fraud reaches `number`."""
     high -= 1
@@ -1059,7 +1059,7 @@ def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> i
     return low
 
 
-@compiled
+@inlined
 def read_terminal(
     pool: Words,
     halves: Halves,
@@ -1086,7 +1086,7 @@ def read_terminal(
     return read_terminal_risk(pool, start, position, time_ms, lows, counted, out, row, column)
 
 
-@compiled
+@inlined
 def add_terminal(
     pool: Words,
     halves: Halves,
