@@ -29,6 +29,9 @@ from typing import Any, Final, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]  # it has no types
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy import uint64
 
 TIME, AMOUNT, HASH, VALUE = (
@@ -45,6 +48,8 @@ TERMINAL_LINK, TERMINAL_SMALL, TERMINAL_INDEX = 12, 13, 14
 CARD_VALUES, TERMINAL_VALUES = 4, 1
 DEVICE, PLACE, ID = 2, 3, 4  # kinds of values; PLACE counts as its country; ID is indexed and has no link
 START, CLASS, LENGTH, TAIL = 0, 1, 2, 3
+LINE_WORDS: Final = 8  # of a cache line
+AHEAD, FAR_AHEAD = 3, 6  # how many rows ahead an entity's events are asked for, and before them its part of the table
 CLASSES: Final = 28
 SMALLEST_CLASS: Final = 2
 
@@ -91,7 +96,7 @@ def compiled(function: _F) -> _F:
 
 
 def inlined(function: _F) -> _F:
-    """compiled(), but also into each of its callers: for what runs many times a row."""
+    """compiled(), but also into each of its callers: for what runs for every row. A call hands over nine words for each array."""
     return _compiled(function, True)
 
 
@@ -101,6 +106,24 @@ def _compiled(function: _F, forceinline: bool) -> _F:
     except RuntimeError:
         return cast(_F, numba.njit(error_model="numpy", forceinline=forceinline)(function))
 
+
+def _prefetch(typing_context: Any, rows: Any, row: Any, word: Any) -> Any:
+    """Ask for the cache line of rows[row, word], which must be inside of the array, and go on without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place_of: Any = cgutils.get_item_pointer
+        place = place_of(context, builder, signature.args[0], array, arguments[1:], wraparound=False)
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        told = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        hint = builder.module.declare_intrinsic("llvm.prefetch", [byte], told)
+        builder.call(hint, [builder.bitcast(place, byte), number(0), number(3), number(1)])  # to read, keep it, data
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp, types.intp), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
 
 # -- chunks ---------------------------------------------------------------------------------------------------------------------
 
@@ -854,6 +877,44 @@ def add_card(
     remember_recent(pool, table, slot, position)
 
 
+@inlined
+def fetch_table(table: Words, slot: int) -> None:
+    """Ask for what the table holds of an entity."""
+    for word in range(0, table.shape[1], LINE_WORDS):
+        prefetch(table, slot, word)
+    prefetch(table, slot, table.shape[1] - 1)
+
+
+@inlined
+def fetch_card(pool: Words, table: Words, slot: int, events: Words, event: int, windows: int) -> None:
+    """Ask for the rows that reading and adding row `event` of `events` begins with."""
+    start, size_class = table[slot, START], table[slot, CLASS]
+    if size_class < 0:
+        return
+    for kind in range(CARD_VALUES + 1):
+        prefetch(pool, start + bucket(kind, value_at(events, event, kind), size_class), LINE_WORDS)
+    newest = start + max(table[slot, LENGTH] - 1, 0)
+    prefetch(pool, newest, 0)
+    prefetch(pool, newest, LINE_WORDS)
+    for k in range(windows):
+        low = min(start + table[slot, TAIL + k], newest)
+        prefetch(pool, low, 0)
+        prefetch(pool, low, LINE_WORDS)
+
+
+@inlined
+def fetch_terminal(pool: Words, table: Words, slot: int, events: Words, event: int, windows: int) -> None:
+    """Ask for the rows that reading and adding row `event` of `events` begins with."""
+    start, size_class = table[slot, START], table[slot, CLASS]
+    if size_class < 0:
+        return
+    prefetch(pool, start + bucket(0, events[event, VALUE], size_class), 0)
+    newest = start + max(table[slot, LENGTH] - 1, 0)
+    prefetch(pool, newest, 0)
+    for k in range(windows):
+        prefetch(pool, min(start + table[slot, TAIL + k], newest), 0)
+
+
 @compiled
 def apply_cards(
     pool: Words,
@@ -874,6 +935,9 @@ def apply_cards(
     lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
     places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
     for row in range(begin, len(slots)):
+        if row + FAR_AHEAD < len(slots):
+            fetch_table(table, slots[row + FAR_AHEAD])
+            fetch_card(pool, table, slots[row + AHEAD], events, row + AHEAD, windows)
         slot, time_ms = slots[row], events[row, TIME]
         if not make_room(pool, halves, space, table, slot, windows, 2 * span_ms):
             return row
@@ -1158,6 +1222,9 @@ def apply_terminals(
     lows, distinct = np.empty(windows, np.int64), np.empty((counted, TERMINAL_VALUES), np.int64)
     places = np.empty((TERMINAL_VALUES, 3), np.int64)
     for row in range(begin, len(slots)):
+        if row + FAR_AHEAD < len(slots):
+            fetch_table(table, slots[row + FAR_AHEAD])
+            fetch_terminal(pool, table, slots[row + AHEAD], events, row + AHEAD, windows)
         slot, time_ms = slots[row], events[row, TIME]
         if kinds[row] == 1:
             outcome, change = judge_label(pool, table, slot, time_ms, events[row, HASH], is_fraud[row], 2 * span_ms)
