@@ -102,9 +102,9 @@ def inlined(function: _F) -> _F:
 
 def _compiled(function: _F, forceinline: bool) -> _F:
     try:
-        return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=forceinline)(function))
+        return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function))
     except RuntimeError:
-        return cast(_F, numba.njit(error_model="numpy", forceinline=forceinline)(function))
+        return cast(_F, numba.njit(nogil=True, error_model="numpy", forceinline=forceinline)(function))
 
 
 def _prefetch(typing_context: Any, rows: Any, row: Any, word: Any) -> Any:
