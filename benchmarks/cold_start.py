@@ -31,7 +31,7 @@ from fraud.windows import DAY_MS
 BAR_SECONDS: Final = 3.0
 DAYS: Final = 30
 ENTITIES_AT_ONCE: Final = 5_000
-QUEUED: Final = 5_000
+QUEUED: Final = 50_000  # more than the starts take before they are ended
 
 
 def histories(stage: Stage, entities: int, per_day: float) -> Iterator[list[Change]]:
