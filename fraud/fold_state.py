@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud import fold_kernel as kernel
 from fraud.columns import Int64s
 
 ROWS_AT_START: Final = 4096
+NOT_IN_MEMORY: Final = -1
 LOG_SLACK: Final = 16
 CACHE_LINE_BYTES: Final = 64
 
@@ -83,10 +86,10 @@ class EntityState(ABC):
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
-        found = list(map(self._slot_of.get, ids))
-        if None in found:
-            found = [self._slot(i) for i in ids]
-        return np.array(found, np.int64)
+        found = np.fromiter(map(self._slot_of.get, ids, repeat(NOT_IN_MEMORY)), np.int64, len(ids))
+        if len(found) and found.min() == NOT_IN_MEMORY:
+            return np.array([self._slot(i) for i in ids], np.int64)
+        return found
 
     def load(self, entity_id: str, blob: bytes) -> None:
         """Put an entity's stored log in memory, in place of what memory has of it; b"" for one without history."""
@@ -186,9 +189,9 @@ class EntityState(ABC):
         self._uses += 1
         self._last_used[slots] = self._uses
 
-    def _note(self, slots: Int64s, events: Int64s) -> None:
-        if self._keep_changes and len(slots):
-            self._changes.append((slots, events))
+    def _note(self, slots: Int64s, events: Int64s, changed: npt.NDArray[np.bool_]) -> None:
+        if self._keep_changes and changed.any():
+            self._changes.append((slots, events) if changed.all() else (slots[changed], events[changed]))
 
     def _slot(self, entity_id: str) -> int:
         if (slot := self._slot_of.get(entity_id)) is not None:
