@@ -18,7 +18,6 @@ import structlog
 import uvicorn
 import uvloop
 
-from adapters.compile_fold import compile_fold
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud.features import FEATURE_HASH
 from scorer.api.app import Service, make_app
@@ -58,10 +57,11 @@ def run() -> int:
     slot = ModelSlot(settings.models)
     answering: list[bool] = []
     serve_metrics(settings, lambda: None if answering else "compiling the fold and loading the model")
-    compile_fold()
+    vectors = VectorReader(settings.partitions, settings.api_entities_cached_max)
+    vectors.warm_up()
     slot.settle(SLOT_SECONDS_MAX)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, slot, bound, answering))
+        runner.run(_serve(settings, slot, vectors, bound, answering))
     slot.close()
     log.info("stopped")
     return 0
@@ -75,9 +75,10 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-async def _serve(settings: ApiSettings, slot: ModelSlot, bound: socket.socket, answering: list[bool]) -> None:
+async def _serve(
+    settings: ApiSettings, slot: ModelSlot, vectors: VectorReader, bound: socket.socket, answering: list[bool]
+) -> None:
     state = StoredState(settings.redis_url, FEATURE_HASH, settings.api_state_retry_ms / 1000)
-    vectors = VectorReader(settings.partitions, settings.api_entities_cached_max)
     service = Service(state, vectors, slot, settings.api_deadline_ms / 1000, settings.exploration_share)
     buckets = TokenBuckets(settings.api_rate_per_s, settings.api_burst)
     server = _Server(

@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 
 from adapters.kafka import partition_for
-from fraud.columns import CardColumns, transaction_hashes
+from fraud.columns import CardColumns, TerminalColumns, transaction_hashes
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import CARD_NAMES, CARD_SPAN_MS, NAMES, REQUEST_NAMES
 from fraud.fold import CARD_WIDTH, CardFold, TerminalFold, Vectors
-from fraud.transaction import Transaction
+from fraud.transaction import LEDGER_CURRENCY, Transaction
 from scorer.api.histories import Histories
 from scorer.api.stored_state import Stored, Wanted
 
@@ -91,6 +91,19 @@ class VectorReader:
     def cached(self) -> tuple[int, int]:
         """Cards and terminals in memory."""
         return len(self._cards), len(self._terminals)
+
+    def warm_up(self) -> None:
+        """Call every kernel once, as a request does, so that none is compiled while somebody waits."""
+        told = CardColumns.bare([1], [0], [1])
+        of_terminal = TerminalColumns(
+            np.zeros(1, np.uint8), told.transaction_hash, told.occurred_at_ms, told.amount_minor, told.terminal_hash,
+            np.zeros(1, np.uint8),
+        )  # fmt: skip
+        logs = told.events().tobytes(), of_terminal.events().tobytes()
+        stored = [Stored(log, None, 0) for log in logs]
+        self.full(Transaction("warm-up", "", "", 1, LEDGER_CURRENCY, 0, 0), stored, lambda: False)
+        for histories in (self._cards, self._terminals):
+            histories.bring("", b"", lambda: False)
 
     def full(self, transaction: Transaction, stored: Sequence[Stored], is_late: Callable[[], bool]) -> VectorNow:
         """The vector; stored: of card_wanted and terminal_wanted.
