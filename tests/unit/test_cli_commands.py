@@ -33,7 +33,7 @@ def fraudstream(folder: Path, *arguments: str, **variables: str) -> subprocess.C
 
 def test_help_names_every_command_with_a_line() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}, prog_name="fraudstream").output
-    own = ("up", "down", "status", "demo", "retrain", "alerts", "models", "topics", "dlq")
+    own = ("up", "down", "status", "demo", "retrain", "score", "alerts", "models", "topics", "dlq")
     for name in (*own, *PASSED_ON):
         lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{name} ")]
         assert lines, name

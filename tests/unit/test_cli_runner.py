@@ -362,7 +362,7 @@ def test_a_growing_log_is_read_in_whole_lines(tmp_path: Path) -> None:
 
 def test_services_have_ports_of_their_own_and_end_before_the_servers() -> None:
     assert len({service.port for service in SERVICES}) == len(SERVICES)
-    assert [s.name for s in sorted(SERVICES, key=lambda s: s.ends_with)][:2] == ["scorer", "stream_features"]
+    assert [s.name for s in sorted(SERVICES, key=lambda s: s.ends_with)][:2] == ["scorer", "scorer_api"]
 
 
 def test_a_taken_port_is_not_free() -> None:
