@@ -25,7 +25,6 @@ from scorer.api.token_buckets import CLIENTS_MAX, TokenBuckets
 from scorer.model import Model
 from tests.api.asked import AT_MS, Asked, Memory, transaction, vector_of
 from tests.scoring.published_models import publish
-from tests.scoring.published_models import vectors as random_vectors
 
 GOOD = json.loads(transaction(1).to_json())
 PLACED = json.loads(EXAMPLES["version 2"].to_json())
@@ -50,7 +49,7 @@ BAD: dict[str, tuple[bytes, Reason]] = {
     "no amount": (without("amount_minor"), Reason.FIELD_MISSING),
     "an amount of 1.0": (altered(amount_minor=1.0), Reason.FIELD_TYPE),
     "an amount as text": (altered(amount_minor="1"), Reason.FIELD_TYPE),
-    "an amount beyond 64 bits": (altered(amount_minor=10**30), Reason.FIELD_TYPE),
+    "an amount beyond 64 bits": (altered(amount_minor=10**30), Reason.AMOUNT_OUT_OF_RANGE),
     "an amount below 0": (altered(amount_minor=-1), Reason.AMOUNT_OUT_OF_RANGE),
     "an amount too large": (altered(amount_minor=10**12 + 1), Reason.AMOUNT_OUT_OF_RANGE),
     "another currency": (altered(currency="USD"), Reason.CURRENCY_UNKNOWN),
@@ -131,18 +130,13 @@ def test_the_model_in_the_slot_decides_with_its_score_and_its_reasons(tmp_path: 
 
     model = load(ModelStore(tmp_path).read(publish(tmp_path, 4)))
     asked, one = Asked(), transaction(1)
-    asked.slot.model = msgspec.structs.replace(model, review_threshold=0.0) if False else _always_reviewing(model)
+    asked.slot.model = Model(model.version, 0.0, model.booster)
     told = asked.score(one).json()
     vector = np.frombuffer(vector_of(told), np.float32)[np.newaxis]
     assert told["score"] == float(model.score(vector)[0]) != told["rules_score"]
     assert told["model_version"] == model.version
     shown = () if told["decision"] == "approve" else feature_reasons(model.contributions(vector)[0])
     assert tuple(told["reason_codes"]) == shown
-    assert random_vectors().shape[1] == len(NAMES)
-
-
-def _always_reviewing(model: Model) -> Model:
-    return Model(model.version, 0.0, model.booster)
 
 
 def test_an_id_that_the_card_has_is_a_duplicate_and_one_too_late_is_refused(api: Asked) -> None:
@@ -157,13 +151,11 @@ def test_without_the_store_the_rules_answer_over_what_is_in_memory_and_say_so() 
     for number in range(12):
         memory.arrive(transaction(number, at_ms=AT_MS + number * 60_000))
     asked, now = Asked(memory), transaction(99, at_ms=AT_MS + 12 * 60_000)
-    asked.slot.model = object()  # type: ignore[assignment]  # a model would fail at once: it is not asked
     memory.away_because = "the state store is away"
     blind = asked.score(now).json()
     assert (blind["degraded"], blind["degraded_reason"], blind["history"]) == (True, "STATE_STORE_AWAY", "none")
     assert (blind["decision"], blind["includes"], blind["features"]) == ("approve", None, None)
     assert asked("GET", "/healthz").json()["state_store"] == "the state store is away"
-    asked.slot.model = None
     memory.away_because = None
     assert asked.score(now).json()["degraded"] is False
     memory.away_because = "the state store is away"
@@ -279,7 +271,7 @@ _VALUES = st.recursive(
 _FIELDS = st.sampled_from(sorted(PLACED))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.dictionaries(_FIELDS, _VALUES, max_size=4),
     base=st.sampled_from([GOOD, PLACED]),
