@@ -119,6 +119,18 @@ def retrain(
     raise typer.Exit(retrain(as_of, wait, as_json))
 
 
+@app.command()
+def score(
+    file: Annotated[str, typer.Argument(help="a file of one transaction (JSON) a line; - for standard input")],
+    features: Annotated[bool, typer.Option("--features", help="print each feature vector, too")] = False,
+    api: Annotated[str | None, typer.Option(help="address of the API; default: the running stack's")] = None,
+) -> None:
+    """Ask the API for the score of each transaction, without sending it: one JSON line each; 1 when any was refused."""
+    from cli.score import score
+
+    raise typer.Exit(score(file, api, features))
+
+
 @alerts_app.command("watch")
 def alerts_watch(
     plain: Plain = False,

@@ -112,6 +112,19 @@ class EntityState(ABC):
         words = np.frombuffer(b"".join(blob for _, blob in logs), "<i8").astype(np.int64)
         self._replay(np.repeat(slots, sizes), words.reshape(-1, len(self.event)))
 
+    def extend(self, entity_id: str, blob: bytes) -> None:
+        """Add what an entity's stored log has gained at its end since it was loaded: no change to be stored, as in load().
+
+        Raises ValueError for bytes that are not whole events; nothing is added.
+        """
+        if len(blob) % self.event_bytes():
+            raise ValueError(f"log of {entity_id!r}: {len(blob)} bytes are not whole events of {self.event_bytes()}")
+        slots = self.slots([entity_id])
+        self._use(slots)
+        events = np.frombuffer(blob, "<i8").astype(np.int64).reshape(-1, len(self.event))
+        self._logged[slots] += len(events)
+        self._replay(np.repeat(slots, len(events)), events)
+
     @classmethod
     def event_bytes(cls) -> int:
         """Bytes of one logged event."""
