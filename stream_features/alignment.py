@@ -25,6 +25,7 @@ from fraud.windows import DAY_MS
 
 AHEAD_MS_MAX: Final = DAY_MS  # a terminal takes what is up to 35 days behind its newest; a fetched batch comes on top
 LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS_MAX: Final = 5.0
 IDLE_SECONDS: Final = 0.25
 
 
@@ -61,6 +62,7 @@ class EventTimeAlignment:
     async def keep_looking(self) -> None:
         """Look again and again; while the broker is away, what was seen last counts."""
         while True:
-            with contextlib.suppress(KafkaError):
-                await self.look()
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS_MAX):  # a request that hangs must not hold the lanes
+                    await self.look()
             await asyncio.sleep(LOOK_SECONDS if self.catching_up else IDLE_SECONDS)

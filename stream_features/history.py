@@ -65,7 +65,11 @@ class History:
     async def _of_log(self, source: TopicPartition, first: int, end: int) -> AsyncIterator[list[Any]]:
         start = (await self._consumer.beginning_offsets([source]))[source]
         if start > first:
-            remedy = "the lake does not hold it either" if self._lake else "give --from lake, which keeps what Kafka has deleted"
+            remedy = (
+                "the lake does not hold it either"
+                if self._lake
+                else "give --from lake, which keeps what Kafka has deleted"
+            )
             raise HistoryMissingError(
                 f"{source.topic}/{source.partition}: offset {first} is needed, Kafka begins at {start}: {remedy}"
             )

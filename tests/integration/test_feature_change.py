@@ -25,6 +25,7 @@ from tests.integration.faults.seeded_log import Shape, seeded_log
 from tests.integration.faults.stack import Stack
 
 LOG = seeded_log(4, Shape(transactions=5000))
+pytestmark = pytest.mark.soak  # minutes, not seconds
 RECORDS_PER_SECOND = 300.0
 SECONDS_MAX = 120.0
 READ = ["transactions", "labels", "terminal-log", "features", "scores"]

@@ -25,6 +25,7 @@ from tests.integration.faults.stack import Stack
 
 LOG = seeded_log(6, Shape(transactions=6000))
 LONG_LOG = seeded_log(7, Shape(transactions=4000, days=160))
+pytestmark = pytest.mark.soak  # minutes, not seconds
 RECORDS_PER_SECOND = 400.0
 SECONDS_MAX = 150.0
 LATE_BY_ITSELF = 15  # the log's own: transactions sent 33 days late, whose card had been quiet
