@@ -81,7 +81,7 @@ def test_workers_that_come_go_and_are_killed_under_load_lose_and_double_nothing(
 @pytest.mark.parametrize("wrong", ["", "unaligned"], ids=["aligned", "control: unaligned"])
 def test_partitions_that_catch_up_do_not_drift_out_of_the_terminals_window(four: Stack, wrong: str) -> None:
     """160 days in four partitions, two workers, one of them slow: unaligned, its transactions are too late at the terminals."""
-    small = {"FRAUD_BATCH_RECORDS_MAX": "50", "FAULT_WRONG": wrong}
+    small = {"FRAUD_BATCH_RECORDS_MAX": "50", "FAULT_WRONG": wrong, "FRAUD_DEAD_LETTER_SHARE_MAX": "1"}
     slow, fast = four.worker("slow", FAULT_SLOW_CARDS="0.4", **small), four.worker("fast", **small)
     for service in (slow, fast):
         service.start()
