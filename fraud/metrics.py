@@ -59,6 +59,12 @@ WATERMARK_OFFSET: Final = Metric(
 EVENT_TIME_SECONDS: Final = Metric(
     "fraud_event_time_seconds", "gauge", "newest event time a stage has taken, epoch seconds", ("stage", "partition")
 )
+UNALIGNED_TOTAL: Final = Metric(
+    "fraud_unaligned_total",
+    "counter",
+    "times that card lanes no longer waited for a partition behind them, as it had not moved for half a minute",
+    ("partition",),
+)
 DEAD_LETTERS_TOTAL: Final = Metric(
     "fraud_dead_letters_total", "counter", "messages refused, by topic and reason", ("topic", "reason")
 )

@@ -18,11 +18,11 @@ from faust.types import TP
 from adapters.feature_switch import Definitions, FeatureSwitch
 from adapters.kafka import AsyncWriter
 from adapters.state_store import StageState, StateStore, StateStoreAwayError
-from adapters.telemetry import gauge
+from adapters.telemetry import counter, gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
 from fraud.flood import FloodGuard
-from stream_features.alignment import EventTimeAlignment
+from stream_features.alignment import LOOK_SECONDS, CardLane, EventTimeAlignment
 from stream_features.card_stage import CardStage
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
 from stream_features.lane import LaneApp
@@ -73,9 +73,8 @@ class FeatureWorker:
         self._beat = time.monotonic()
         self.app.resume_from = self._resume_from
         self.app.lost = _end_for_a_lost_fetch
-        self._alignment = EventTimeAlignment(self._progress, self._ends)
+        self._alignment = EventTimeAlignment(time.monotonic, _count_unaligned)
         self._looking: asyncio.Task[None] | None = None
-        self.app.may_fetch = self._may_fetch
         self.app.timer(HEARTBEAT_SECONDS)(self._heartbeat)
         for topic in SOURCES:
             self.app.agent(self.app.lane(topic.name), name=f"{topic.name}-lane")(self._agent())
@@ -105,7 +104,6 @@ class FeatureWorker:
                 message = event.message
                 await self._runner.run(TP(message.topic, message.partition), event.value)
                 event.ack()
-                self.app.taken(TP(message.topic, message.partition))
 
         return take_batches
 
@@ -120,7 +118,9 @@ class FeatureWorker:
         if missing:
             end_process(EXIT_RESTART, "topics are missing: the init step has not run", missing=missing)
         if self._settings.partitions > 1:
-            self._looking = asyncio.create_task(self._alignment.keep_looking())
+            await self._look()
+            self._looking = asyncio.create_task(self._keep_looking())
+            self.app.held = self._held
         self.app.in_worker = True
         await self.app.start()
 
@@ -159,11 +159,34 @@ class FeatureWorker:
         await self._log_ends.stop()
         await self._store.stop()
 
-    def _may_fetch(self, tp: TP, under_way: int) -> bool:
-        stage = self._runner.stage(tp)
-        if self._settings.partitions == 1 or not isinstance(stage, CardStage) or not self._alignment.catching_up:
-            return True
-        return under_way == 0 and self._alignment.may_take(stage.reached_ms)
+    def _card_stages(self) -> dict[int, CardStage]:
+        stages = (self._runner.stage(TP(topics.TRANSACTIONS.name, p)) for p in range(self._settings.partitions))
+        return {p: stage for p, stage in enumerate(stages) if isinstance(stage, CardStage)}
+
+    def _held(self, fetched_to: Mapping[TP, int]) -> set[TP]:
+        """Card lanes that are ahead of the others, or have a full batch under way: that one may put them ahead."""
+        assigned, own, busy = self.app.consumer.assignment(), {}, set()
+        for p, stage in self._card_stages().items():
+            tp, at = TP(topics.TRANSACTIONS.name, p), stage.state.next or 0
+            if tp in assigned:
+                end = self.app.consumer.highwater(tp)
+                own[p] = CardLane(stage.reached_ms, stage.state.event_time_ms, end is None or at < end)
+                if fetched_to.get(tp, 0) - at >= self._settings.batch_records_max:
+                    busy.add(p)
+        return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
+
+    async def _look(self) -> None:
+        states = {p: stage.state for p, stage in self._card_stages().items()}
+        for p in range(self._settings.partitions):
+            if p not in states:
+                states[p] = await self._store.read("card", p)
+        self._alignment.see(states)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(StateStoreAwayError):  # then a lane ends the process, or nothing came
+                await self._look()
 
     async def _resume_from(self, assigned: set[TP]) -> Mapping[TP, int]:
         try:
@@ -231,6 +254,11 @@ def _standby(definitions: Definitions) -> str:
         f"standing by: active are features {definitions.active}, this worker computes {FEATURE_HASH}; "
         "`fraudstream features rebuild` of this release changes over"
     )
+
+
+def _count_unaligned(partition: int) -> None:
+    counter(metrics.UNALIGNED_TOTAL).labels(str(partition)).inc()
+    log.warning("card lanes go on without a partition that has not moved", partition=partition)
 
 
 def _end_for_a_lost_fetch(tp: TP, offset: int) -> NoReturn:

@@ -3,7 +3,7 @@
 Rule 1. One Faust message is one fetched batch of one partition, so Faust's cost per message is paid once per batch.
 Rule 2. After every rebalance the position comes from `resume_from` (the stored watermark), never from the group offset,
         which is only a lag gauge.
-Rule 3. A lane that `may_fetch` holds back is not fetched, and no other lane waits for it.
+Rule 3. A lane that is `held` is not fetched, and no other lane waits for it.
 Rule 4. A fetch that was under way during a seek is dropped: its records are fetched again from the new position. Records
         that were dropped and not followed by a seek would be a hole: then `lost` is called, which ends the process.
 
@@ -22,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, EventT, Message
 from faust.types.tuples import ConsumerMessage
 
-HELD_POLL_SECONDS: Final = 0.02
+HELD_POLL_SECONDS: Final = 0.01
 ResumeFrom = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
 
@@ -36,18 +36,17 @@ class LaneConsumer(driver.Consumer):
         self._fetching = asyncio.Lock()
         self._seeks = 0
         self._dropped: set[TP] = set()
-        self._under_way: dict[TP, int] = {}
+        self._fetched_to: dict[TP, int] = {}  # since the last seek
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:
         async with self._fetching:
             seeks = self._seeks
-            wanted = active_partitions or self.assignment()
-            allowed = {tp for tp in wanted if self.app.may_fetch(tp, self._under_way.get(tp, 0))}
-            if len(allowed) < len(wanted):
-                active_partitions, timeout = allowed, min(timeout, HELD_POLL_SECONDS)
-            if wanted and not allowed:
-                await asyncio.sleep(HELD_POLL_SECONDS)
-                return {}
+            if self.app.held is not None and (held := self.app.held(self._fetched_to)):
+                timeout = HELD_POLL_SECONDS  # to see soon that they may go on
+                active_partitions = (active_partitions or self.assignment()) - held
+                if not active_partitions:
+                    await asyncio.sleep(timeout)
+                    return {}
             records: Mapping[TP, list[Any]] = await super()._getmany(active_partitions, timeout)
         return records if seeks == self._seeks else {}
 
@@ -59,7 +58,7 @@ class LaneConsumer(driver.Consumer):
             positions = await self.app.resume_from(assigned) if assigned else {}
             await self.seek_wait(positions)
             self._dropped.clear()
-            self._under_way.clear()
+            self._fetched_to.clear()
             for tp, offset in positions.items():
                 self._read_offset[tp] = offset or None
                 self._committed_offset[tp] = None  # commit whatever comes next, even below the old group offset
@@ -78,12 +77,8 @@ class LaneConsumer(driver.Consumer):
             if tp in self._dropped:
                 self.app.lost(tp, batch[0].offset)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            self._under_way[tp] = self._under_way.get(tp, 0) + 1
+            self._fetched_to[tp] = batch[-1].offset + 1
             yield tp, _message(tp, batch, generation)
-
-    def taken(self, tp: TP) -> None:
-        """A batch of the lane is done with."""
-        self._under_way[tp] = max(0, self._under_way.get(tp, 0) - 1)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets inside a batch are not holes."""
@@ -120,18 +115,14 @@ class BatchSchema(faust.Schema[Any, Any]):
 
 
 class LaneApp(faust.App):
-    """A Faust app whose topics are lanes. `resume_from`, `lost` and `may_fetch` must be set before the worker starts.
+    """A Faust app whose topics are lanes. `resume_from` and `lost` must be set before the worker starts.
 
-    may_fetch(lane, batches of it under way): whether more of it may be fetched now.
+    held(where each lane was fetched to since its last seek): the lanes of which nothing may be fetched now. None: never any.
     """
 
     resume_from: ResumeFrom
-    may_fetch: Callable[[TP, int], bool]
     lost: Callable[[TP, int], None]
-
-    def taken(self, tp: TP) -> None:
-        """The agent is done with a batch of the lane."""
-        cast(LaneConsumer, self.consumer).taken(tp)
+    held: Callable[[Mapping[TP, int]], set[TP]] | None = None
 
     async def on_first_start(self) -> None:
         """Faust would make its data folder here; lanes have no tables, so a worker needs no disk."""

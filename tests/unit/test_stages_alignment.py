@@ -1,62 +1,95 @@
-"""Event time aligned across card partitions: who waits, who never does.
+"""Event time aligned across card partitions: who waits, who never does, and for how long.
 
-Rule 1. The logs' ends and the stored states are given; nothing runs.
+Rule 1. Lanes, stored states and the clock are given; nothing runs.
 """
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from adapters.state_store import StageState
-from fraud.windows import DAY_MS, HOUR_MS
-from stream_features.alignment import EventTimeAlignment
+from fraud.windows import DAY_MS
+from stream_features.alignment import STILL_SECONDS_MAX, CardLane, EventTimeAlignment
 
 T = 1_530_000_000_000
+FAR = T + 40 * DAY_MS
 
 
-def seen(states: list[StageState], ends: list[int]) -> EventTimeAlignment:
-    async def progress() -> list[StageState]:
-        return states
+class Aligned:
+    """An alignment on a clock that is set by hand. gave_up: the partitions that were given up, in order."""
 
-    async def log_ends() -> list[int]:
-        return ends
+    def __init__(self, **states: StageState) -> None:
+        self.now_s = 0.0
+        self.gave_up: list[int] = []
+        self.alignment = EventTimeAlignment(lambda: self.now_s, self.gave_up.append)
+        self.see(**states)
 
-    alignment = EventTimeAlignment(progress, log_ends)
-    asyncio.run(alignment.look())
-    return alignment
+    def see(self, **states: StageState) -> None:
+        self.alignment.see({int(name[1:]): state for name, state in states.items()})
+
+    def held(self, *lanes: CardLane) -> set[int]:
+        return self.alignment.held(dict(enumerate(lanes)))
 
 
-@pytest.mark.parametrize(("ahead_ms", "may"), [(0, True), (DAY_MS, True), (DAY_MS + 1, False), (40 * DAY_MS, False)])
-def test_a_lane_waits_once_it_is_more_than_a_day_ahead_of_the_slowest_with_lag(ahead_ms: int, may: bool) -> None:
+def lane(at_ms: int, has_lag: bool = True) -> CardLane:
+    return CardLane(at_ms, at_ms, has_lag)
+
+
+@pytest.mark.parametrize(("ahead_ms", "waits"), [(0, False), (DAY_MS, False), (DAY_MS + 1, True), (40 * DAY_MS, True)])
+def test_a_lane_waits_once_it_is_more_than_a_day_ahead_of_the_slowest_with_lag(ahead_ms: int, waits: bool) -> None:
     #  slowest ====|T            lane ====...====|T + ahead
-    alignment = seen([StageState(5, T), StageState(5, T + ahead_ms)], [10, 10])
-    assert alignment.may_take(T + ahead_ms) is may
+    assert Aligned().held(lane(T), lane(T + ahead_ms)) == ({1} if waits else set())
 
 
 def test_the_slowest_with_lag_never_waits_so_one_always_goes_on() -> None:
-    times = [T + i * 20 * DAY_MS for i in range(4)]
-    alignment = seen([StageState(5, at) for at in times], [10] * 4)
-    assert [alignment.may_take(at) for at in times] == [True, False, False, False]
+    assert Aligned().held(*(lane(T + i * 20 * DAY_MS) for i in range(4))) == {1, 2, 3}
 
 
 def test_a_partition_without_lag_holds_nobody() -> None:
-    assert seen([StageState(10, T), StageState(5, T + 40 * DAY_MS)], [10, 10]).may_take(T + 40 * DAY_MS)
-    live = seen([StageState(10, T), StageState(10, T + 40 * DAY_MS)], [10, 10])
-    assert not live.catching_up
-    assert live.may_take(T + 40 * DAY_MS)
+    assert Aligned().held(lane(T, has_lag=False), lane(FAR)) == set()
 
 
-def test_a_partition_that_is_empty_holds_nobody_and_one_that_has_not_begun_holds_all() -> None:
-    assert seen([StageState(), StageState(5, T)], [0, 10]).may_take(T)
-    assert not seen([StageState(), StageState(5, T)], [10, 10]).may_take(T)
+def test_a_lane_that_has_not_begun_takes_a_batch_and_the_others_wait_for_it() -> None:
+    assert Aligned().held(lane(0), lane(T)) == {1}
 
 
-def test_before_the_first_look_only_a_lane_that_has_taken_nothing_goes_on() -> None:
-    async def never() -> list[StageState]:
-        raise AssertionError("not asked")
+def test_one_record_of_a_wrong_clock_holds_nobody_back() -> None:
+    assert Aligned().held(CardLane(T, FAR, True), lane(T)) == set()
 
-    alignment = EventTimeAlignment(never, never)  # type: ignore[arg-type]  # neither is asked
-    assert alignment.may_take(0)
-    assert not alignment.may_take(T + HOUR_MS)
+
+def test_a_lane_waits_for_another_workers_partition_as_long_as_that_one_moves() -> None:
+    aligned = Aligned(p1=StageState(5, T))
+    for step in range(5):
+        aligned.now_s += STILL_SECONDS_MAX
+        aligned.see(p1=StageState(6 + step, T))
+        assert aligned.held(lane(FAR)) == {0}
+    aligned.see(p1=StageState(20, FAR))
+    assert aligned.held(lane(FAR)) == set()
+
+
+def test_a_partition_that_nobody_moves_is_given_up_once_and_waited_for_again_when_it_moves() -> None:
+    #  its watermark   5 ------------- 30 s ------------- 6
+    #  the others      wait               | go on         | wait
+    aligned = Aligned(p1=StageState(5, T))
+    aligned.now_s = STILL_SECONDS_MAX
+    assert aligned.held(lane(FAR)) == {0}
+    aligned.now_s += 0.1
+    aligned.see(p1=StageState(5, T))
+    assert aligned.held(lane(FAR)) == set() == aligned.held(lane(FAR))
+    assert aligned.gave_up == [1]
+    aligned.see(p1=StageState(6, T))
+    assert aligned.held(lane(FAR)) == {0}
+
+
+def test_a_lane_of_this_worker_that_does_not_move_is_given_up_too() -> None:
+    aligned = Aligned(p0=StageState(5, T), p1=StageState(5, FAR))
+    aligned.now_s = STILL_SECONDS_MAX + 0.1
+    assert aligned.held(lane(T), lane(FAR)) == set()
+    assert aligned.gave_up == [0]
+
+
+def test_a_still_partition_that_nobody_is_ahead_of_is_not_counted() -> None:
+    aligned = Aligned(p1=StageState(5, T))
+    aligned.now_s = STILL_SECONDS_MAX + 0.1
+    assert aligned.held(lane(T + DAY_MS)) == set()
+    assert aligned.gave_up == []
