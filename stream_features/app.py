@@ -170,17 +170,14 @@ class FeatureWorker:
             tp, at = TP(topics.TRANSACTIONS.name, p), stage.state.next or 0
             if tp in assigned:
                 end = self.app.consumer.highwater(tp)
-                own[p] = CardLane(stage.reached_ms, stage.state.event_time_ms, end is None or at < end)
+                own[p] = CardLane(stage.state, stage.reached_ms, end is None or at < end)
                 if fetched_to.get(tp, 0) - at >= self._settings.batch_records_max:
                     busy.add(p)
         return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
 
     async def _look(self) -> None:
-        states = {p: stage.state for p, stage in self._card_stages().items()}
-        for p in range(self._settings.partitions):
-            if p not in states:
-                states[p] = await self._store.read("card", p)
-        self._alignment.see(states)
+        others = [p for p in range(self._settings.partitions) if p not in self._card_stages()]
+        self._alignment.see({p: await self._store.read("card", p) for p in others})
 
     async def _keep_looking(self) -> None:
         while True:

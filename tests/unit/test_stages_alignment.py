@@ -31,8 +31,8 @@ class Aligned:
         return self.alignment.held(dict(enumerate(lanes)))
 
 
-def lane(at_ms: int, has_lag: bool = True) -> CardLane:
-    return CardLane(at_ms, at_ms, has_lag)
+def lane(at_ms: int, has_lag: bool = True, at: int = 5) -> CardLane:
+    return CardLane(StageState(at, at_ms), at_ms, has_lag)
 
 
 @pytest.mark.parametrize(("ahead_ms", "waits"), [(0, False), (DAY_MS, False), (DAY_MS + 1, True), (40 * DAY_MS, True)])
@@ -54,7 +54,7 @@ def test_a_lane_that_has_not_begun_takes_a_batch_and_the_others_wait_for_it() ->
 
 
 def test_one_record_of_a_wrong_clock_holds_nobody_back() -> None:
-    assert Aligned().held(CardLane(T, FAR, True), lane(T)) == set()
+    assert Aligned().held(CardLane(StageState(5, FAR), T, True), lane(T)) == set()
 
 
 def test_a_lane_waits_for_another_workers_partition_as_long_as_that_one_moves() -> None:
@@ -65,31 +65,37 @@ def test_a_lane_waits_for_another_workers_partition_as_long_as_that_one_moves() 
         assert aligned.held(lane(FAR)) == {0}
     aligned.see(p1=StageState(20, FAR))
     assert aligned.held(lane(FAR)) == set()
+    assert aligned.gave_up == []
 
 
-def test_a_partition_that_nobody_moves_is_given_up_once_and_waited_for_again_when_it_moves() -> None:
+def test_a_partition_that_does_not_move_is_given_up_once_and_waited_for_again_when_it_moves() -> None:
     #  its watermark   5 ------------- 30 s ------------- 6
     #  the others      wait               | go on         | wait
     aligned = Aligned(p1=StageState(5, T))
+    assert aligned.held(lane(FAR)) == {0}
     aligned.now_s = STILL_SECONDS_MAX
     assert aligned.held(lane(FAR)) == {0}
     aligned.now_s += 0.1
-    aligned.see(p1=StageState(5, T))
     assert aligned.held(lane(FAR)) == set() == aligned.held(lane(FAR))
     assert aligned.gave_up == [1]
     aligned.see(p1=StageState(6, T))
     assert aligned.held(lane(FAR)) == {0}
+    aligned.now_s += STILL_SECONDS_MAX + 0.1
+    assert aligned.held(lane(FAR)) == set()
+    assert aligned.gave_up == [1, 1]
 
 
 def test_a_lane_of_this_worker_that_does_not_move_is_given_up_too() -> None:
-    aligned = Aligned(p0=StageState(5, T), p1=StageState(5, FAR))
+    aligned = Aligned()
+    assert aligned.held(lane(T), lane(FAR)) == {1}
     aligned.now_s = STILL_SECONDS_MAX + 0.1
     assert aligned.held(lane(T), lane(FAR)) == set()
     assert aligned.gave_up == [0]
 
 
-def test_a_still_partition_that_nobody_is_ahead_of_is_not_counted() -> None:
+def test_time_in_which_nobody_waited_does_not_count() -> None:
     aligned = Aligned(p1=StageState(5, T))
-    aligned.now_s = STILL_SECONDS_MAX + 0.1
     assert aligned.held(lane(T + DAY_MS)) == set()
+    aligned.now_s = 10 * STILL_SECONDS_MAX
+    assert aligned.held(lane(FAR)) == {0}
     assert aligned.gave_up == []
