@@ -41,12 +41,13 @@ class PastRecord:
 
 
 class History:
-    """Reads partitions from a started consumer without a group and, where one is given, from a lake."""
+    """Reads partitions from a started consumer without a group and, where one is given, from a lake, and counts that."""
 
     def __init__(self, consumer: AIOKafkaConsumer, lake: Lake | None, feature_hash: str) -> None:
         self._consumer = consumer
         self._lake = lake
         self._feature_hash = feature_hash
+        self.records_of_lake = 0
 
     async def read(self, topic: str, partition: int, first: int, end: int) -> AsyncIterator[list[Any]]:
         """Records of the offsets first <= offset < end, some at a time. Raises HistoryMissingError."""
@@ -56,6 +57,7 @@ class History:
                 if file.next > at and file.first <= at:
                     for records in self._of_file(file):
                         if wanted := [r for r in records if at <= r.offset < end]:
+                            self.records_of_lake += len(wanted)
                             yield wanted
                     at = min(file.next, end)
         if at < end:

@@ -61,10 +61,11 @@ class _Cut:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was done: records folded by topic, in how many seconds, and how many stand between the state and the live edge."""
+    """What was folded, of it records of the lake, in how many seconds, and how many transactions are behind the live edge."""
 
     transactions: int
     rows_of_terminals: int
+    records_of_lake: int
     seconds: float
     behind: int
 
@@ -125,7 +126,8 @@ class Rebuild:
             behind = await self._behind()
             if behind < EDGE_RECORDS:
                 break
-        return Rebuilt(self._taken["card"], self._taken["terminal"], time.monotonic() - began_s, behind)
+        taken, seconds = self._taken, time.monotonic() - began_s
+        return Rebuilt(taken["card"], taken["terminal"], self._history.records_of_lake, seconds, behind)
 
     async def take_over(self) -> int:
         """Fence the old definition, fold the rest, become active, drop the old state; returns the keys that were dropped."""

@@ -87,8 +87,7 @@ class Stack:
 
     def next_release(self, what: str, *arguments: str) -> Service:
         """The `worker`, `scorer` or `features` command of a release with other features, not started."""
-        settings = {"FRAUD_WORKER_ID": "next", "FRAUD_SCORER_ID": "next"}
-        return self._service(f"next-{what}", [*NEXT_RELEASE, what, *arguments], settings)
+        return self._service(f"next-{what}", [*NEXT_RELEASE, what, *arguments], {})
 
     def scorer(self) -> Service:
         """The scorer, not started; it lets half of the declined through, so that a log has some of them."""
