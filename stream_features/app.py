@@ -104,6 +104,7 @@ class FeatureWorker:
                 message = event.message
                 await self._runner.run(TP(message.topic, message.partition), event.value)
                 event.ack()
+                self.app.lanes.taken(TP(message.topic, message.partition), message.offset + 1)
 
         return take_batches
 
@@ -163,15 +164,16 @@ class FeatureWorker:
         stages = (self._runner.stage(TP(topics.TRANSACTIONS.name, p)) for p in range(self._settings.partitions))
         return {p: stage for p, stage in enumerate(stages) if isinstance(stage, CardStage)}
 
-    def _held(self, fetched_to: Mapping[TP, int]) -> set[TP]:
+    def _held(self) -> set[TP]:
         """Card lanes that are ahead of the others, or have a full batch under way: that one may put them ahead."""
-        assigned, own, busy = self.app.consumer.assignment(), {}, set()
+        lanes, own, busy = self.app.lanes, {}, set()
+        assigned = lanes.assignment()
         for p, stage in self._card_stages().items():
-            tp, at = TP(topics.TRANSACTIONS.name, p), stage.state.next or 0
+            tp = TP(topics.TRANSACTIONS.name, p)
             if tp in assigned:
-                end = self.app.consumer.highwater(tp)
-                own[p] = CardLane(stage.state, stage.reached_ms, end is None or at < end)
-                if fetched_to.get(tp, 0) - at >= self._settings.batch_records_max:
+                end = lanes.highwater(tp)
+                own[p] = CardLane(stage.state, stage.reached_ms, end is None or (stage.state.next or 0) < end)
+                if lanes.waiting(tp) >= self._settings.batch_records_max:
                     busy.add(p)
         return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
 

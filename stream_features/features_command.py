@@ -78,7 +78,8 @@ async def _rebuild(settings: FeatureSettings, lake: Lake | None, switch: bool) -
         rows = done.transactions + done.rows_of_terminals
         print(
             f"{done.transactions:,} transactions and {done.rows_of_terminals:,} rows of terminals folded in {done.seconds:.1f} s, "
-            f"{rows / max(done.seconds, 1e-3):,.0f} a second, {done.records_of_lake:,} records of them from the lake; {done.behind:,} transactions behind the live edge",
+            f"{rows / max(done.seconds, 1e-3):,.0f} a second, {done.records_of_lake:,} records of them from the lake; "
+            f"{done.behind:,} transactions behind the live edge",
             flush=True,
         )
         if switch:

@@ -36,12 +36,13 @@ class LaneConsumer(driver.Consumer):
         self._fetching = asyncio.Lock()
         self._seeks = 0
         self._dropped: set[TP] = set()
-        self._fetched_to: dict[TP, int] = {}  # since the last seek
+        self._fetched_to: dict[TP, int] = {}
+        self._taken_to: dict[TP, int] = {}
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:
         async with self._fetching:
             seeks = self._seeks
-            if self.app.held is not None and (held := self.app.held(self._fetched_to)):
+            if self.app.held is not None and (held := self.app.held()):
                 timeout = HELD_POLL_SECONDS  # to see soon that they may go on
                 active_partitions = (active_partitions or self.assignment()) - held
                 if not active_partitions:
@@ -58,7 +59,7 @@ class LaneConsumer(driver.Consumer):
             positions = await self.app.resume_from(assigned) if assigned else {}
             await self.seek_wait(positions)
             self._dropped.clear()
-            self._fetched_to.clear()
+            self._fetched_to, self._taken_to = dict(positions), dict(positions)
             for tp, offset in positions.items():
                 self._read_offset[tp] = offset or None
                 self._committed_offset[tp] = None  # commit whatever comes next, even below the old group offset
@@ -79,6 +80,14 @@ class LaneConsumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             self._fetched_to[tp] = batch[-1].offset + 1
             yield tp, _message(tp, batch, generation)
+
+    def taken(self, tp: TP, end: int) -> None:
+        """The agent is done with what was fetched before this offset, whatever became of it."""
+        self._taken_to[tp] = end
+
+    def waiting(self, tp: TP) -> int:
+        """Records that were fetched, and that the agent is not done with."""
+        return self._fetched_to.get(tp, 0) - self._taken_to.get(tp, 0)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets inside a batch are not holes."""
@@ -117,12 +126,17 @@ class BatchSchema(faust.Schema[Any, Any]):
 class LaneApp(faust.App):
     """A Faust app whose topics are lanes. `resume_from` and `lost` must be set before the worker starts.
 
-    held(where each lane was fetched to since its last seek): the lanes of which nothing may be fetched now. None: never any.
+    held(): the lanes of which nothing may be fetched now. None: never any.
     """
 
     resume_from: ResumeFrom
     lost: Callable[[TP, int], None]
-    held: Callable[[Mapping[TP, int]], set[TP]] | None = None
+    held: Callable[[], set[TP]] | None = None
+
+    @property
+    def lanes(self) -> LaneConsumer:
+        """The consumer, by the name of what it has more than Faust's."""
+        return cast(LaneConsumer, self.consumer)
 
     async def on_first_start(self) -> None:
         """Faust would make its data folder here; lanes have no tables, so a worker needs no disk."""

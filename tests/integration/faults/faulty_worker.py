@@ -197,7 +197,7 @@ def main() -> None:
     elif wrong == "group-offset":
         from_group_offset()
     elif wrong == "unaligned":
-        app.FeatureWorker._held = lambda self, fetched_to: set()  # type: ignore[method-assign]
+        app.FeatureWorker._held = lambda self: set()  # type: ignore[method-assign]
     elif wrong == "swallow":
         swallowing(int(count))
     elif wrong:
