@@ -83,7 +83,7 @@ class LaneConsumer(driver.Consumer):
 
     def taken(self, tp: TP, end: int) -> None:
         """The agent is done with what was fetched before this offset, whatever became of it."""
-        self._taken_to[tp] = end
+        self._taken_to[tp] = max(end, self._taken_to.get(tp, 0))  # a batch of before a seek may be done with after it
 
     def waiting(self, tp: TP) -> int:
         """Records that were fetched, and that the agent is not done with."""
