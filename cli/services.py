@@ -65,6 +65,13 @@ def services_with(workers: int, partitions: int) -> tuple[Service, ...]:
             f"give at most {partitions}, or start with empty topics and FRAUD_PARTITIONS={workers} or more",
             2,
         )
+    each = -(-partitions // workers)
+    if (busy := -(-partitions // each)) < workers:
+        raise CommandError(
+            f"{workers} feature workers (FRAUD_FEATURE_WORKERS, --workers) for {partitions} partitions: up to {each} go to each, so "
+            f"that some workers may have none; give {busy}, or {partitions}",
+            2,
+        )
     first = next(service for service in SERVICES if service.name == WORKER)
     more = [
         replace(first, name=f"{WORKER}-{i}", port=WORKER_PORTS + i, environment=(("FRAUD_WORKER_ID", str(i)),))

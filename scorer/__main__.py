@@ -67,9 +67,13 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
     )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
 
+    retired: set[str] = set()
+
     def is_retired(feature_hash: str) -> bool:
-        definitions = read_definitions(settings.redis_url)
-        return definitions.active == FEATURE_HASH and feature_hash in definitions.retired
+        if feature_hash not in retired:  # asked anew for each record: it may become so at any time
+            definitions = read_definitions(settings.redis_url)
+            retired.update(definitions.retired if definitions.active == FEATURE_HASH else ())
+        return feature_hash in retired
 
     return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits, is_retired=is_retired)
 

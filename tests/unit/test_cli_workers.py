@@ -25,5 +25,19 @@ def test_more_workers_than_partitions_are_refused_with_the_remedy() -> None:
     assert refused.value.code == 2
 
 
+@pytest.mark.parametrize(("workers", "partitions", "instead"), [(3, 4, "2, or 4"), (5, 8, "4, or 8")])
+def test_a_number_of_workers_that_may_leave_one_without_work_is_refused(
+    workers: int, partitions: int, instead: str
+) -> None:
+    with pytest.raises(CommandError, match=f"give {instead}") as refused:
+        services_with(workers, partitions)
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(("workers", "partitions"), [(1, 3), (2, 3), (3, 5), (4, 8), (8, 8)])
+def test_a_number_of_workers_that_all_have_work_is_taken(workers: int, partitions: int) -> None:
+    assert len(services_with(workers, partitions)) == len(SERVICES) + workers - 1
+
+
 def test_one_worker_is_the_table_as_it_stands() -> None:
     assert services_with(1, 1) == SERVICES

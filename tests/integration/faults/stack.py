@@ -69,6 +69,9 @@ class Stack:
         finally:
             admin.close()
         ensure_topics(self.bootstrap, self.partitions)
+        names = list(SOURCE.values())
+        made = lambda: len(end_offsets(self.bootstrap, names)) == len(names) * self.partitions  # noqa: E731
+        wait_until("the broker knows the topics", made, TOPICS_SECONDS_MAX, lambda: "topics of before")
 
     def end_services(self) -> None:
         """Kill what runs."""
@@ -107,8 +110,12 @@ class Stack:
 
     def drain_readers(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
         """Tend the services until scorer and archiver have taken everything, too."""
-        self._tend_until("the scorer commits the end of features", self._is_scored, seconds_max)
+        self.drain_scorer(seconds_max)
         self._tend_until("the archiver writes everything", self._is_archived, seconds_max)
+
+    def drain_scorer(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
+        """Tend the services until the scorer has taken everything, too."""
+        self._tend_until("the scorer commits the end of features", self._is_scored, seconds_max)
 
     def tend(self) -> None:
         """Start again what asks for it."""
