@@ -88,7 +88,7 @@ def train(
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
-    from adapters.model_store import ModelStore
+    from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
     from trainer.train import train as run_training
@@ -105,10 +105,10 @@ def train(
             "require_labels": require_labels or None,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        trained = run_training(
-            lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
-        )
-    except TrainRefusedError as error:
+        store = ModelStore(settings.models)
+        with store.training():
+            trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
+    except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
