@@ -57,9 +57,10 @@ class RunHistory:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make(path)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(_TABLE)
 
     def add(self, run: TrainingRun) -> bool:
         """Add a request; False when its id stands already."""
@@ -91,6 +92,15 @@ class RunHistory:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _make(path: Path) -> None:
+    """An empty history, whole when it appears: readers ask at any moment."""
+    half = path.with_suffix(".half")
+    half.unlink(missing_ok=True)
+    with closing(sqlite3.connect(half)) as db:
+        db.execute(_TABLE)
+    half.replace(path)
 
 
 def read_runs(path: Path, limit: int) -> list[TrainingRun]:

@@ -159,11 +159,10 @@ def _manifest(store: ModelStore, version: str) -> Manifest:
 
 
 def _version(store: ModelStore, name: str) -> str:
-    found = [version for version in store.versions() if version.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    what = f"begins {len(found)} versions: {', '.join(found[:4])}" if found and name else "is no version"
-    raise CommandError(f"{name!r} {what}; `fraudstream models list` shows all of them", 2)
+    try:
+        return store.named(name)
+    except ModelRefusedError as error:
+        raise CommandError(str(error), 2) from None
 
 
 def _roles(aliases: Aliases) -> dict[str, list[str]]:

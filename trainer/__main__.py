@@ -134,8 +134,8 @@ def features(context: typer.Context) -> None:
 
 @app.command("diff-models")
 def diff_models(
-    a: Annotated[str, typer.Argument(metavar="A", help="a version's name")],
-    b: Annotated[str, typer.Argument(metavar="B", help="another version's name")],
+    a: Annotated[str, typer.Argument(metavar="A", help="a version, or the begin of its name")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another")],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """What differs between two versions: promises, parameters, features, files, and scores on the canaries of both."""
@@ -145,7 +145,7 @@ def diff_models(
 
     store = ModelStore(TrainerSettings.read().models)
     try:
-        found = difference(store.read(a), store.read(b))
+        found = difference(store.read(store.named(a)), store.read(store.named(b)))
     except ModelRefusedError as error:
         _fail(EXIT_REFUSED, str(error), False)
     print(json.dumps(found, indent=1) if as_json else as_text(found))

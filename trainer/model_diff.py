@@ -51,7 +51,8 @@ def _on_canaries(a: StoredModel, b: StoredModel) -> dict[str, Any] | None:
     """Differences of the scores, b minus a; None when the features are not the same."""
     if a.manifest.feature_names != b.manifest.feature_names or a.manifest.feature_hash != b.manifest.feature_hash:
         return None
-    rows = np.unique(np.concatenate([a.manifest.canary_vectors(), b.manifest.canary_vectors()]), axis=0)
+    both = np.concatenate([a.manifest.canary_vectors(), b.manifest.canary_vectors()])
+    rows = np.unique(both.view(np.uint32), axis=0).view(np.float32)  # by bits: no NaN equals another
     by_a, by_b = (score(from_bytes(each.model), rows).astype(np.float64) for each in (a, b))
     apart = by_b - by_a
     worst = int(np.abs(apart).argmax())
