@@ -54,6 +54,8 @@ def start_run(request: Retrain, clock: Callable[[], float] = time.monotonic, nic
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        # Threads that wait for each other sleep: niced ones that spin would wait for one that gets no processor.
+        env={"OMP_WAIT_POLICY": "passive", **os.environ},
     )
     os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     return listened_to(Run(request, process, clock()))

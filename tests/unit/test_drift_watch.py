@@ -202,7 +202,7 @@ def asked_of(path: Path, cool_down_days: float, crash_after: list[int], away: in
             raise KafkaConnectionError
         asked.append(request)
 
-    run(path, [Champion()], crash_after, RetrainAsker(send, round(cool_down_days * DAY_MS), lambda: 5)).close()
+    run(path, [Champion()], crash_after, RetrainAsker(send, round(cool_down_days * DAY_MS), lambda: BEGIN_MS)).close()
     return asked
 
 
