@@ -26,23 +26,27 @@ class LakeClock:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._spans: dict[Path, tuple[int, int]] = {}
+        self._spans: dict[Path, tuple[int, int] | None] = {}
 
     def span_ms(self) -> tuple[int, int] | None:
         """Oldest event time, and the one that every partition has reached; None before any vector."""
-        partitions = [files for p in self._lake.partitions(_FEATURES) if (files := self._lake.files(_FEATURES, p))]
-        if not partitions:
-            return None
-        first = [self._span(files[0].path)[0] for files in partitions]
-        newest = [self._span(files[-1].path)[1] for files in partitions]
+        oldest, reached = [], []
+        for partition in self._lake.partitions(_FEATURES):
+            files = self._lake.files(_FEATURES, partition)
+            first = next((span for file in files if (span := self._span(file.path)) is not None), None)
+            last = next((span for file in reversed(files) if (span := self._span(file.path)) is not None), None)
+            if first is not None and last is not None:
+                oldest.append(first[0])
+                reached.append(last[1])
         self._spans = {path: span for path, span in self._spans.items() if path.exists()}
-        return min(first), min(newest)
+        return (min(oldest), min(reached)) if oldest else None
 
-    def _span(self, path: Path) -> tuple[int, int]:
+    def _span(self, path: Path) -> tuple[int, int] | None:
+        """Oldest and newest event time of a file; None for one without rows, which stands for offsets whose rows are gone."""
         if path not in self._spans:
             time = pl.col("occurred_at_ms")
             low, high = pl.scan_parquet(path).select(low=time.min(), high=time.max()).collect().row(0)
-            self._spans[path] = (low or 0, high or 0)
+            self._spans[path] = None if low is None else (low, high)
         return self._spans[path]
 
 

@@ -117,6 +117,9 @@ def test_the_lakes_clock_is_that_of_the_partition_furthest_behind(tmp_path: Path
     assert clock.span_ms() == (day(1), day(2.5))
     put(lake, 1, (2, 3), [4])
     assert clock.span_ms() == (day(1), day(3))
+    nothing = pl.DataFrame(schema={"occurred_at_ms": pl.Int64})
+    lake.write_chunk("features", 0, (2, 4), nothing, {}, "abc")  # offsets whose rows are gone
+    assert clock.span_ms() == (day(1), day(3))
 
 
 def test_the_lake_has_the_log_when_every_partition_of_what_training_reads_is_there(tmp_path: Path) -> None:
