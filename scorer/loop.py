@@ -91,6 +91,7 @@ class ScoringLoop:
     """The loop over a kafka-python consumer that is not yet subscribed.
 
     read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock.
+    shadow: the slot of the challenger; None: nobody scores in shadow.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class ScoringLoop:
         limits: Limits,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        shadow: ModelSlot | None = None,
     ) -> None:
         self._consumer = consumer
         self._writer = writer
         self._slot = slot
+        self._shadow = shadow
         self._read_marks = read_marks
         self._limits = limits
         self._now_ms = now_ms
@@ -130,6 +133,8 @@ class ScoringLoop:
             self._polled_at = self._clock()
             self._forget_moved()
             self._slot.refresh()
+            if self._shadow is not None:
+                self._shadow.refresh()
             if polled:
                 self._answered_at = self._polled_at
                 self._ends.clear()
@@ -200,7 +205,8 @@ class ScoringLoop:
             return
         batch = concatenated(batches)
         model = self._slot.model
-        verdicts = judge(batch, model, self._limits.exploration_share)
+        challenger = None if self._shadow is None else self._shadow.model
+        verdicts = judge(batch, model, self._limits.exploration_share, challenger=challenger)
         scored_at_ms = self._now_ms()
         alerts = alerts_of(batch, verdicts, model, scored_at_ms)
         self._writer.alerts(alerts)
