@@ -87,6 +87,33 @@ MODEL_INFO: Final = Metric(
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
 )
+BATCH_MODEL_INFO: Final = Metric(
+    "fraud_batch_model_info",
+    "gauge",
+    "1 for the batch path's version; no series before any: its rules score",
+    ("version",),
+)
+BATCH_PATH_ROWS_TOTAL: Final = Metric(
+    "fraud_batch_path_rows_total",
+    "counter",
+    "transactions the batch path has scored, by what became of their snapshot: joined; missing, stale, away (its rules score)",
+    ("outcome",),
+)
+SNAPSHOT_AGE_SECONDS: Final = Metric(
+    "fraud_snapshot_age_seconds",
+    "gauge",
+    "event time from the midnight of the nightly snapshot to the newest transaction that was joined with it",
+)
+SNAPSHOT_RUNS_TOTAL: Final = Metric(
+    "fraud_snapshot_runs_total", "counter", "nightly jobs of the batch path by outcome: published, failed", ("outcome",)
+)
+SNAPSHOT_SECONDS: Final = Metric("fraud_snapshot_seconds", "gauge", "duration of the last nightly job, wall clock")
+PATH_CPU_SECONDS_TOTAL: Final = Metric(
+    "fraud_path_cpu_seconds_total",
+    "counter",
+    "CPU that the scorer has spent on each path: streaming, batch (its join included)",
+    ("path",),
+)
 ARCHIVED_ROWS_TOTAL: Final = Metric("fraud_archived_rows_total", "counter", "rows written to the lake", ("topic",))
 ARCHIVED_FILES_TOTAL: Final = Metric("fraud_archived_files_total", "counter", "files written to the lake", ("topic",))
 TRAIN_RUNS_TOTAL: Final = Metric(

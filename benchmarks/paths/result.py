@@ -15,9 +15,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     seed: int = 0
     cards: int = 5000
-    days: int = 126
+    days: int = 154
     train_days: int = 56
-    test_days: int = 28
+    test_days: int = 56
     alerts_per_day: int = 100
 
 
@@ -41,7 +41,7 @@ class CpuCost(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run. snapshot_age_hours: mean and largest. features: of the streaming and the batch path. bars: each, and whether it is reached."""
+    """One run. snapshot_age_hours: mean and largest. features: how many the streaming and the batch path have."""
 
     settings: Settings
     transactions: int

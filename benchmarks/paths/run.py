@@ -81,11 +81,16 @@ def run(settings: Settings, say: Callable[[str], None], params: FitParams = FIT)
     at = pl.col("occurred_at_ms")
     rows, vectors = _vectors(world, ((at >= train_from_ms) & (at < train_to_ms)) | (at >= test_from_ms), watch, say)
     times = rows["occurred_at_ms"].to_numpy()
-    train, test = slice(0, int(np.searchsorted(times, train_to_ms))), slice(int(np.searchsorted(times, test_from_ms)), None)
+    train, test = (
+        slice(0, int(np.searchsorted(times, train_to_ms))),
+        slice(int(np.searchsorted(times, test_from_ms)), None),
+    )
     usable = learning_labels(world, rows[train], test_from_ms, HORIZON_MS)
     learned, is_fraud = usable["row"].to_numpy(), usable["is_fraud"].to_numpy().astype(np.float32)
     if is_fraud.sum() < 10:
-        raise TooShortError(f"--cards {settings.cards}: {int(is_fraud.sum())} known frauds to learn from, 10 are needed")
+        raise TooShortError(
+            f"--cards {settings.cards}: {int(is_fraud.sum())} known frauds to learn from, 10 are needed"
+        )
     tested = rows[test]
     scores = {}
     for path, names in ((STREAMING, NAMES), (BATCH, BATCH_NAMES)):
