@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from fraud.batch_features import BATCH_KIND
 from fraud.model import MODEL_FILE, Manifest, ModelRefusedError, file_hashes, is_version
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -30,11 +31,15 @@ _TEMPORARY: Final = ".publishing-"
 
 
 class Aliases(msgspec.Struct, frozen=True):
-    """Which version has which role; None: nobody. The champion decides, the challenger scores in shadow."""
+    """Which version has which role; None: nobody. The champion decides, the challenger scores in shadow.
+
+    batch_champion: the version that scores on the batch path.
+    """
 
     champion: str | None = None
     challenger: str | None = None
     previous: str | None = None
+    batch_champion: str | None = None
 
 
 class AliasConflictError(RuntimeError):
@@ -142,14 +147,18 @@ class ModelStore:
     def promote(self, version: str, expected: Aliases | None = None) -> Aliases:
         """Make a verified version the champion; the old one becomes `previous`. `expected` defaults to the aliases as read now.
 
+        A version of the batch path (its kind tells) becomes that path's champion instead.
         Raises ModelRefusedError for a damaged version, AliasConflictError when the aliases moved in between.
         """
-        self.read(version)
+        kind = self.read(version).manifest.kind
         before = self.aliases() if expected is None else expected
-        if before.champion == version:
+        if version in (before.champion, before.batch_champion):
             return before
-        challenger = None if before.challenger == version else before.challenger
-        after = Aliases(champion=version, challenger=challenger, previous=before.champion)
+        if kind == BATCH_KIND:
+            after = msgspec.structs.replace(before, batch_champion=version)
+        else:
+            challenger = None if before.challenger == version else before.challenger
+            after = msgspec.structs.replace(before, champion=version, challenger=challenger, previous=before.champion)
         self.set_aliases(before, after)
         return after
 
