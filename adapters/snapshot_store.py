@@ -131,8 +131,10 @@ class SnapshotStore:
 
     def _write(self, key: str, entities: Entities) -> None:
         """Write a key that expires, in parts, and check that all of it is there."""
-        self._redis.hset(key, _ROWS_FIELD, len(entities.ids))
-        self._redis.expire(key, STAGING_SECONDS)
+        with self._redis.pipeline(transaction=True) as together:
+            together.hset(key, _ROWS_FIELD, len(entities.ids))
+            together.expire(key, STAGING_SECONDS)
+            together.execute()
         rows = np.ascontiguousarray(entities.vectors, "<f4")
         for first in range(0, len(entities.ids), _CHUNK):
             part = range(first, min(first + _CHUNK, len(entities.ids)))

@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | serve | models | features`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | snapshot | serve | models | features`: the trainer's commands, wired here and nowhere else.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import msgspec
 import typer
@@ -23,14 +23,16 @@ import typer
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
+    from adapters.lake import Lake
     from adapters.model_store import ModelStore
     from fraud.model import Manifest
-    from trainer.train import TrainPlan
+    from trainer.train import Report, Trained, TrainPlan
 
 EXIT_NOT_WHOLE: Final = 1
 EXIT_SETTING: Final = 2
 EXIT_REFUSED: Final = 3
 EXIT_RESTART: Final = 70
+_REDIS_S: Final = 10.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
@@ -84,6 +86,9 @@ def train(
     require_labels: Annotated[bool, typer.Option(help="leave out transactions without a label")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
+    path: Annotated[
+        Literal["streaming", "batch"], typer.Option(help="streaming: the vectors as served; batch: nightly snapshots")
+    ] = "streaming",
     tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
@@ -91,10 +96,9 @@ def train(
     from adapters.model_store import ModelStore
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
-    from trainer.train import train as run_training
 
     if tethered:
-        threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
+        _tether()
     settings = TrainerSettings.read()
     lake = Lake(settings.lake)
     try:
@@ -105,6 +109,7 @@ def train(
             "require_labels": require_labels or None,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
+        run_training = _training_of(path, settings)
         trained = run_training(
             lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
         )
@@ -115,6 +120,63 @@ def train(
     else:
         if as_json:
             print(json.dumps({"version": trained.version, **_summary(trained.manifest)}, indent=1))
+
+
+def _training_of(path: str, settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
+    """The training run of a path."""
+    if path == "streaming":
+        from trainer.train import train as run_training
+
+        return run_training
+    from trainer.batch_path.learn import train_batch_path
+    from trainer.batch_path.nights import SnapshotFiles
+
+    files = SnapshotFiles(settings.snapshots)
+    return lambda lake, store, plan, report: train_batch_path(lake, store, files, plan, report)
+
+
+@app.command()
+def snapshot(
+    as_of: Annotated[
+        str, typer.Option(help="the midnight (UTC) at or before this ISO date or time, epoch ms, or `latest`")
+    ] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
+    tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
+) -> None:
+    """Make the batch path's snapshot of a midnight from the lake, and publish it."""
+    import redis
+
+    from adapters.lake import Lake, LakeGapError
+    from adapters.snapshot_store import SnapshotAwayError, SnapshotRefusedError, SnapshotStore, connect
+    from fraud.batch_features import midnight_before
+    from trainer.batch_path.nights import NoNightError, SnapshotFiles, newest_midnight, nightly
+
+    if tethered:
+        _tether()
+    settings = TrainerSettings.read()
+    lake, store = Lake(settings.lake), SnapshotStore(connect(settings.redis_url, _REDIS_S))
+    try:
+        newest = newest_midnight(lake)
+        midnight_ms = newest if as_of == "latest" else midnight_before(_time_ms(as_of))
+        if newest is None or midnight_ms is None:
+            raise NoNightError(f"the lake {lake.root} has no transaction yet: let transactions stream first")
+        if midnight_ms > newest:
+            raise NoNightError(
+                f"--as-of {as_of}: the lake's event time has not passed {_day(midnight_ms)} yet; the newest midnight is {_day(newest)}"
+            )
+        published = nightly(lake, store, midnight_ms, SnapshotFiles(settings.snapshots))
+    except (NoNightError, SnapshotRefusedError) as error:
+        _fail(EXIT_REFUSED, str(error), as_json)
+    except LakeGapError as error:
+        _fail(EXIT_NOT_WHOLE, str(error), as_json)
+    except (redis.RedisError, SnapshotAwayError) as error:
+        _fail(EXIT_RESTART, f"Redis at {settings.redis_url} does not answer or refuses: {error}", as_json)
+    told = {"date": _day(published.midnight_ms), "cards": published.cards, "terminals": published.terminals}
+    print(json.dumps(told) if as_json else f"{told['date']}  {told['cards']:,} cards  {told['terminals']:,} terminals")
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
 
 
 @app.command()
@@ -183,6 +245,10 @@ def _change_alias(change: Callable[[ModelStore], object]) -> None:
         print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
     except (ModelRefusedError, AliasConflictError) as error:
         _fail(EXIT_REFUSED, str(error), False)
+
+
+def _tether() -> None:
+    threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
 
 
 def _end_with_stdin() -> None:

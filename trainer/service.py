@@ -25,10 +25,12 @@ import structlog
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
+from adapters.lake import Lake
 from adapters.telemetry import configure_logging, counter, gauge, serve_metrics
 from fraud import metrics, topics
 from fraud.control import Retrain, parse_control_request
 from fraud.dead_letters import BadMessageError
+from trainer.batch_path.schedule import NightlyJobs
 from trainer.settings import TrainerSettings
 
 PROGRESS_STREAM: Final = "fraudstream:train:progress"
@@ -131,9 +133,11 @@ class TrainService:
         progress: Progress,
         start: Callable[[Retrain], Run] = start_run,
         clock: Callable[[], float] = time.monotonic,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._progress = progress
         self._start = start
+        self._ended = ended
         self._clock = clock
         self._waiting: deque[Retrain] = deque()
         self.run: Run | None = None
@@ -196,6 +200,7 @@ class TrainService:
         last = run.last
         if code == 0 and last is not None and last.stage in _FINAL:
             self._end(run.request, last.stage, last.stage, last.detail)
+            self._ended()
         elif last is not None and last.stage == "refused":
             self._end(run.request, "failed", "refused", last.detail)
         else:
@@ -234,16 +239,19 @@ def run_service(settings: TrainerSettings) -> int:
         return 70
     serve_metrics(settings, lambda: progress.fault if consumer.assignment() else "not assigned yet")
     progress.fail_unfinished()
-    service = TrainService(progress)
+    jobs = NightlyJobs(Lake(settings.lake))
+    service = TrainService(progress, ended=jobs.trained)
     try:
         while not stopped.is_set():
             _take_requests(consumer, service, log)
             service.step()
+            jobs.step()
     except KafkaError as error:
         log.error("trainer stops, to be started again", error=str(error))
         return 70
     finally:
         service.stop()
+        jobs.stop()
         consumer.close(autocommit=False, timeout_ms=1000)
     return 0
 

@@ -5,6 +5,8 @@ Rule 1. Everything that changes what a model learns from stands here or on the c
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from adapters.settings import StackSettings
@@ -27,3 +29,8 @@ class TrainerSettings(StackSettings):
     train_rows_min: int = Field(1_000, ge=2, description="fewer training rows than this are refused")
     train_fraud_min: int = Field(10, ge=1, description="fewer frauds than this in training or validation are refused")
     alerts_per_day_max: int = Field(100, ge=1, description="alert budget: alerts per day that analysts can handle")
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of the batch path's nightly snapshots."""
+        return self.state_dir / "snapshots"

@@ -66,7 +66,7 @@ class _Period:
 
 
 def train_batch_path(lake: Lake, store: ModelStore, files: SnapshotFiles, plan: TrainPlan, report: Report) -> Trained:
-    """Run the plan. Raises TrainRefusedError when there is too little to learn from, NoNightError without transactions."""
+    """Run the plan. Raises TrainRefusedError when there is too little to learn from."""
     split = plan.split
     rows = _labelled_rows(lake, plan)
     report(

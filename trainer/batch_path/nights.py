@@ -21,15 +21,17 @@ from fraud import topics
 from fraud.batch_features import BATCH_HASH, CARD_COLUMNS, SPAN_MS, TERMINAL_COLUMNS, midnight_before
 from fraud.windows import DAY_MS
 from trainer.batch_path.snapshot import LABEL_COLUMNS, TRANSACTION_COLUMNS, History, Snapshot, snapshot
+from trainer.dataset import TrainRefusedError
 
 NIGHTS_KEPT: Final = 200
 _TEMPORARY: Final = ".part"
+_MOST: Final = pl.col("sent_at_ms").quantile(0.9, interpolation="lower")
 _NO_LABELS: Final = {
     "transaction_id": pl.String, "card_id": pl.String, "is_fraud": pl.Boolean, "known_at_ms": pl.Int64,
 }  # fmt: skip
 
 
-class NoNightError(RuntimeError):
+class NoNightError(TrainRefusedError):
     """There is nothing to make a snapshot of; the message says what is missing."""
 
 
@@ -50,11 +52,14 @@ def history(lake: Lake, from_ms: int, to_ms: int) -> History:
 
 
 def newest_midnight(lake: Lake) -> int | None:
-    """The newest midnight that the lake's event time has passed in every partition; None before any transaction."""
+    """The newest midnight that the lake's event time has passed in every partition; None before any transaction.
+
+    Event time is when most of the newest file was sent: a single sender whose clock is a year ahead moves no midnight.
+    """
     newest = []
     for partition in lake.partitions(topics.TRANSACTIONS.name):
         if files := lake.files(topics.TRANSACTIONS.name, partition):
-            sent = pl.scan_parquet(files[-1].path).select(pl.col("sent_at_ms").max()).collect().item()
+            sent = pl.scan_parquet(files[-1].path).select(_MOST).collect().item()
             newest += [] if sent is None else [int(sent)]
     return midnight_before(min(newest)) if newest else None
 
