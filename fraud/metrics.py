@@ -214,6 +214,25 @@ SCENARIO_RECALL: Final = Metric(
     "share of a scenario's transactions that were not approved, where the world tells the truth",
     ("path", "version", "scenario"),
 )
+PATH_QUALITY: Final = Metric(
+    "fraud_path_quality",
+    "gauge",
+    "both paths on the same matured transactions, all versions together, by measure: ap, card_precision, precision, recall "
+    "(the last two at the alert budget)",
+    ("path", "measure"),
+)
+PATH_SCENARIO_RECALL: Final = Metric(
+    "fraud_path_scenario_recall",
+    "gauge",
+    "share of a scenario's transactions that each path would look at within the same alert budget",
+    ("path", "scenario"),
+)
+PATH_FEATURE_AGE_SECONDS: Final = Metric(
+    "fraud_path_feature_age_seconds",
+    "gauge",
+    "mean event time from what the batch path's features are as of to the transaction, of matured transactions",
+    ("path",),
+)
 PARITY_MISMATCHES: Final = Metric(
     "fraud_parity_mismatches",
     "gauge",

@@ -72,9 +72,9 @@ def asked(result: Result) -> str:
     """What was measured, in a sentence."""
     s = result.settings
     return (
-        f"World {s.seed} of {s.cards:,} cards, {s.days} days, {result.transactions:,} transactions; {result.history_days} days of history, "
-        f"{s.train_days} to learn from, 7 until labels mature, {s.test_days} to test ({result.tested:,} transactions); "
-        f"{s.alerts_per_day} transactions a day are looked at."
+        f"World {s.seed} of {s.cards:,} cards, {s.days} days, {result.transactions:,} transactions: {result.history_days} days of "
+        f"history, {s.train_days} to learn from, 7 until labels mature, {s.test_days} to test ({result.tested:,} transactions). "
+        f"Both paths may look at {s.alerts_per_day} transactions a day."
     )
 
 
@@ -131,9 +131,11 @@ def markdown(result: Result) -> str:
 _WHAT = """\
 Two paths judge the same transactions of a [generated world](world.md). The *streaming path* knows every card and terminal as of this
 transaction. The *batch path* is what most firms had before: each midnight a job counts up what happened until then, per card and
-terminal over 1, 7 and 30 days, and until the next midnight a transaction is judged by that and by its own fields. Both models are fitted
-by the same code with the same settings, on the same rows, with the same labels (those that were known when the test begins; some frauds
-are reported after days, some after months, some never), and are judged against the truth. Nobody declines anything here."""
+terminal over 1, 7 and 30 days, and until the next midnight a transaction is judged by that and by its own fields.
+Both models are fitted by the same code with the same settings, on the same rows, with the same labels (those that were known when the
+test begins; some frauds are reported after days, some after months, some never), and are judged against the truth. Nobody declines
+anything here. The difference is the whole path's: fresher counts, and what only a stream compares with the payment just before (new
+device, new country, distance and speed)."""
 
 _RECALL = """\
 Share of a scenario's transactions among those that are looked at, when both paths may look at equally many. In brackets where the
