@@ -84,6 +84,12 @@ SCORE: Final = Metric(
 MODEL_INFO: Final = Metric(
     "fraud_model_info", "gauge", "1 for the version that decides; `rules` before any model", ("version",)
 )
+CHALLENGER_INFO: Final = Metric(
+    "fraud_challenger_info",
+    "gauge",
+    "1 for the version that scores in shadow; no series when there is none",
+    ("version",),
+)
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
 )

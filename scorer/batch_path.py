@@ -9,7 +9,7 @@ Rule 3. It never delays the streaming path for long: when Redis has not answered
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,11 +64,34 @@ class BatchVerdicts:
             np.full(rows, NO_SNAPSHOT, np.int64),
         )
 
-    def breaks(self) -> list[int]:
-        """Where a row differs from the one before it in version or snapshot: a record of `scores` is of one of each."""
-        moved = np.flatnonzero(np.diff(self.snapshot_ms)) + 1
-        named = [i for i in range(1, len(self.version)) if self.version[i] != self.version[i - 1]]
-        return sorted({*moved.tolist(), *named})
+    def stretches(self, rows: slice, rows_max: int) -> Iterator[tuple[int, int]]:
+        """Runs (first, after) of at most rows_max rows of one version and one snapshot, in order."""
+        first = rows.start
+        for i in range(rows.start + 1, rows.stop + 1):
+            if i == rows.stop or i - first == rows_max or self._of(i) != self._of(first):
+                yield first, i
+                first = i
+
+    def meta_of(self, row: int) -> dict[str, str | None]:
+        """What the meta of a record says of its rows: the version, and the date of the snapshot."""
+        version, snapshot_ms = self._of(row)
+        date = None if snapshot_ms == NO_SNAPSHOT else str(np.datetime64(snapshot_ms, "ms").astype("datetime64[D]"))
+        return {"batch_version": version or None, "snapshot_date": date}
+
+    def _of(self, row: int) -> tuple[str, int]:
+        return self.version[row], int(self.snapshot_ms[row])
+
+
+class Slot(Protocol):
+    """Where this path's model is (scorer.slot.ModelSlot)."""
+
+    model: Model | None
+
+    def refresh(self) -> bool:
+        """Look for another version."""
+
+    def close(self) -> None:
+        """End what is under way."""
 
 
 class BatchPath:
@@ -77,17 +100,20 @@ class BatchPath:
     def __init__(
         self,
         snapshots: Snapshots,
+        slot: Slot,
         age_days_max: float,
         clock: Callable[[], float] = time.monotonic,
         costs: Costs = COSTS,
     ) -> None:
         self._snapshots = snapshots
+        self.slot = slot
         self._age_ms_max = age_days_max * DAY_MS
         self._clock = clock
         self._costs = costs
         self._ask_at = 0.0
+        self._fault: str | None = None
 
-    def judge(self, batch: Batch, model: Model | None) -> BatchVerdicts:
+    def judge(self, batch: Batch) -> BatchVerdicts:
         """Score every row of a batch of vectors; of these only the request's own fields are used."""
         request: Floats = batch.array("vector")[:, : len(REQUEST_NAMES)]
         occurred = batch.array("occurred_at_ms")
@@ -102,12 +128,12 @@ class BatchPath:
         if usable.any():
             newest = int(np.flatnonzero(usable)[-1])
             gauge(metrics.SNAPSHOT_AGE_SECONDS).set((int(occurred[newest]) - int(snapshot_ms[newest])) / 1000)
-        return self._scored(vectors, usable, snapshot_ms, batch, model)
+        return self._scored(vectors, usable, snapshot_ms, batch)
 
     def _scored(
-        self, vectors: Floats, usable: npt.NDArray[np.bool_], snapshot_ms: Int64s, batch: Batch, model: Model | None
+        self, vectors: Floats, usable: npt.NDArray[np.bool_], snapshot_ms: Int64s, batch: Batch
     ) -> BatchVerdicts:
-        amount = batch.array("amount_minor")
+        model, amount = self.slot.model, batch.array("amount_minor")
         score = batch_rules.BOOK.score(batch_rules.BOOK.fired(vectors))
         decision = decide(score, amount, batch_rules.REVIEW_THRESHOLD, self._costs)
         version = [batch_rules.VERSION] * batch.rows
@@ -122,13 +148,21 @@ class BatchPath:
         if self._clock() < self._ask_at:
             return None
         try:
-            return self._snapshots.look_up(
+            found = self._snapshots.look_up(
                 batch.array("occurred_at_ms"), batch.text("card_id"), batch.text("terminal_id")
             )
         except SnapshotAwayError as error:
             self._ask_at = self._clock() + ASK_AGAIN_SECONDS
-            log.warning("no snapshot, the batch path's rules judge", reason=str(error))
+            self._say(f"no snapshots, this path's rules judge: {error}")
             return None
+        self._say(None)
+        return found
+
+    def _say(self, fault: str | None) -> None:
+        """Say a fault once, and its end."""
+        if fault != self._fault:
+            log.warning(fault) if fault else log.info("snapshots are there again")
+        self._fault = fault
 
     def _usable(self, found: Found | None, occurred: Int64s) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
         """Which rows have a snapshot that may be used, and how many rows end how."""
