@@ -2,7 +2,8 @@
 
 Rule 1. A variable is `FRAUD_` and the field's name. What the environment says wins over `stack.env`, which `fraudstream up`
         writes, so that a second terminal finds the running stack without being told.
-Rule 2. Only a service's `__main__` reads settings.
+Rule 2. A variable that is set to nothing counts as not set: `FRAUD_STATE_DIR=` must not spread a stack over this folder.
+Rule 3. Only a service's `__main__` reads settings.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _Settings = TypeVar("_Settings", bound="StackSettings")
 class StackSettings(BaseSettings):
     """Where the stack is. A service's own settings class extends this one."""
 
-    model_config = SettingsConfigDict(env_prefix="FRAUD_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port]")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, as redis://host:port/db")
@@ -56,7 +57,7 @@ class StackSettings(BaseSettings):
 
         Exits with code 2 and a message that names the variable when one has an impossible value.
         """
-        env_file = Path(os.environ.get("FRAUD_STATE_DIR", ".fraudstream")) / "stack.env"
+        env_file = Path(os.environ.get("FRAUD_STATE_DIR") or ".fraudstream") / "stack.env"
         try:
             return cls(_env_file=env_file if env_file.exists() else None)  # type: ignore[call-arg]  # pydantic-settings' own argument
         except ValidationError as error:

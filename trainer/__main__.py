@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
@@ -93,7 +94,7 @@ def train(
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
-    from adapters.model_store import ModelStore
+    from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
 
@@ -109,11 +110,11 @@ def train(
             "require_labels": require_labels or None,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        run_training = _training_of(path, settings)
-        trained = run_training(
-            lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
-        )
-    except TrainRefusedError as error:
+        store, run_training = ModelStore(settings.models), _training_of(path, settings)
+        # The other path's training is no rival: it changes another role, and no request shall be refused for it.
+        with store.training() if path == "streaming" else nullcontext():
+            trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
+    except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)

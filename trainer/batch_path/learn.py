@@ -211,8 +211,8 @@ def _publish(
     ).sealed()
     store.publish(manifest, files)
     if gate.outcome == PROMOTED:
-        store.promote(manifest.version)
-    return Trained(manifest.version, gate, manifest)
+        store.promote(manifest.version, by="gate", reason=gate.reason)
+    return Trained(manifest.version, gate.outcome, gate.reason, manifest)
 
 
 def _known_cards(rows: Rows, plan: TrainPlan) -> pl.DataFrame:
