@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fraud.features import FEATURE_HASH
-from fraud.packed import SCORES, pack, unpack
+from fraud.packed import SCORES, Column, pack, unpack
 from fraud.windows import DAY_MS
 from monitoring.evaluation import Contrast, Terms, as_json, evaluate
 from monitoring.evaluation_store import BATCH, STREAMING, TABLES, VERSION, EvaluationStore
@@ -31,7 +31,7 @@ def batch_score(row: Row) -> float:
 
 def record(row: Row, snapshot: bool) -> bytes:
     midnight = np.datetime64(row.at_ms // DAY_MS, "D")
-    columns = {
+    columns: dict[str, Column] = {
         "origin_partition": np.zeros(1, np.int32),
         "origin_offset": np.array([row.offset]),
         "transaction_id": [row.transaction_id],

@@ -28,7 +28,7 @@ from fraud.batch_features import (
 from fraud.decision import decide
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import Floats, ModelRefusedError, canaries_of
-from fraud.packed import SCORES, VECTORS, Batch, OriginMarks, pack, unpack
+from fraud.packed import SCORES, VECTORS, Batch, Column, OriginMarks, pack, unpack
 from fraud.windows import DAY_MS, HOUR_MS
 from scorer.batch_path import ASK_AGAIN_SECONDS, OUTCOMES, BatchPath
 from scorer.judge import judge
@@ -76,7 +76,7 @@ def batch_of(*times_ms: int, amount_minor: int = 1_000) -> Batch:
     rows = len(times_ms)
     vector = np.zeros((rows, len(NAMES)), np.float32)
     vector[:, 0] = amount_minor
-    columns = {
+    columns: dict[str, Column] = {
         "origin_partition": np.zeros(rows),
         "origin_offset": np.arange(rows),
         "transaction_id": [f"t{i}" for i in range(rows)],
