@@ -44,16 +44,6 @@ class Recall:
     difference: Band
 
 
-def looked_at(score: Floats, weight: Array, budget: float) -> Array:
-    """Share of each row that the budget reaches, [rows]; rows of equal score have the same share."""
-    _, level = np.unique(-score, return_inverse=True)
-    of_level = np.bincount(level, weight)
-    before = np.cumsum(of_level) - of_level
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.clip((budget - before) / of_level, 0.0, 1.0)
-    return np.asarray(np.nan_to_num(share)[level], np.float64)
-
-
 def recalls(
     scores: Mapping[str, Floats],
     card: npt.NDArray[np.int64],
@@ -94,7 +84,7 @@ def _recall(
         share = np.nan_to_num(np.clip((budget - before) / of_level, 0.0, 1.0))
         caught = weight[fraud] * share[level[fraud]]
         by_kind = np.bincount(scenario, caught, kinds) / np.bincount(scenario, weight[fraud], kinds)
-        return np.r_[caught.sum() / weight[fraud].sum(), by_kind]
+        return np.asarray(np.r_[caught.sum() / weight[fraud].sum(), by_kind], np.float64)
 
 
 def _described(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
@@ -169,8 +169,3 @@ def _cpu(spent: dict[str, float], transactions: int, tested: int, settings: Sett
         batch_model_us=1e6 * spent[f"{BATCH} model"] / tested,
         night_s=spent["nightly job"] / nights,
     )
-
-
-def without(params: FitParams, threads: int) -> FitParams:
-    """The settings on fewer threads: a busy machine makes two wait for each other."""
-    return replace(params, nthread=threads)
