@@ -123,6 +123,14 @@ class ModelStore:
         """Names of all published versions, oldest as-of time first."""
         return sorted(entry.name for entry in self._root.iterdir() if entry.is_dir() and is_version(entry.name))
 
+    def named(self, begin: str) -> str:
+        """The one version whose name begins so. Raises ModelRefusedError when there is none, or more."""
+        found = [version for version in self.versions() if version.startswith(begin)]
+        if len(found) == 1:
+            return found[0]
+        what = f"begins {len(found)} versions: {', '.join(found[:4])}" if found and begin else "is no version"
+        raise ModelRefusedError(f"{begin!r} {what}; `fraudstream models list` shows all of them")
+
     def manifest(self, version: str) -> Manifest:
         """The manifest of a version, its own hash checked, its files not. Raises ModelRefusedError."""
         if not is_version(version):

@@ -16,6 +16,8 @@ from fraud.wire import check_id, check_time, decode_strictly
 
 SPEED_MIN: Final = 1.0
 SPEED_MAX: Final = 1440.0
+TRIGGERS: Final = ("person", "nightly", "drift")
+WHY_MAX: Final = 300
 
 
 class Retrain(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retrain"):
@@ -24,11 +26,14 @@ class Retrain(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retr
     request_id: 1 .. 64 characters of A-Z a-z 0-9 . _ -, chosen by the sender, here and in the other requests.
     sent_at_ms: wall clock of the sender, epoch milliseconds.
     as_of_ms: the simulated moment to train for, epoch milliseconds; None: the newest that the lake allows.
+    trigger: who asks: person, nightly or drift. why: in words, at most 300 characters.
     """
 
     request_id: str
     sent_at_ms: int
     as_of_ms: int | None = None
+    trigger: str = "person"
+    why: str = ""
 
     def to_json(self) -> bytes:
         """The message as it stands in the `control` topic."""
@@ -99,6 +104,10 @@ def parse_control_request(raw: bytes | None) -> ControlRequest:
     check_time("sent_at_ms", request.sent_at_ms)
     if isinstance(request, Retrain) and request.as_of_ms is not None:
         check_time("as_of_ms", request.as_of_ms)
+    if isinstance(request, Retrain) and (request.trigger not in TRIGGERS or len(request.why) > WHY_MAX):
+        raise BadMessageError(
+            Reason.FIELD_TYPE, f"trigger is one of {', '.join(TRIGGERS)}, why at most {WHY_MAX} characters"
+        )
     if isinstance(request, SetClock):
         _check_clock(request)
     if isinstance(request, StartScenario):

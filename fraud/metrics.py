@@ -125,6 +125,11 @@ ARCHIVED_FILES_TOTAL: Final = Metric("fraud_archived_files_total", "counter", "f
 TRAIN_RUNS_TOTAL: Final = Metric(
     "fraud_train_runs_total", "counter", "training runs by outcome: promoted, rejected, failed", ("outcome",)
 )
+TRAIN_NIGHTS_MISSED_TOTAL: Final = Metric(
+    "fraud_train_nights_missed_total",
+    "counter",
+    "simulated nights without a training of their own: a later one stands for them",
+)
 TRAIN_SECONDS: Final = Metric("fraud_train_seconds", "gauge", "duration of the last training run")
 PRODUCED_TOTAL: Final = Metric("fraud_produced_total", "counter", "records the producer has sent", ("topic",))
 SIMULATED_TIME_SECONDS: Final = Metric("fraud_simulated_time_seconds", "gauge", "the simulated clock, epoch seconds")

@@ -87,7 +87,7 @@ CONTROL: Final = Topic(
     "control",
     "none",
     "JSON: ControlRequest",
-    "command line, producer",
+    "command line, producer, drift watch",
     "trainer, producer",
     partitioned=False,
     retention_ms=-1,  # the simulated clock and the scenario runs are a fold over all of it

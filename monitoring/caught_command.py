@@ -41,28 +41,25 @@ def show_caught(as_json: Annotated[bool, typer.Option("--json", help="print one 
         print("the log has no fraud yet: stream a world first (`fraudstream world stream`)")
     else:
         Console().print(_table(found))
+        print(
+            "sent and alerted transactions; cards, and those alerted; from a card's first fraud to its first alert, in event"
+        )
+        print("time; fraud that labels have told by now. --json also counts the declined.")
 
 
 def _table(found: list[Caught]) -> Table:
     table = Table(
-        "scenario",
-        "run",
-        "transactions",
-        "alerted",
-        "declined",
-        "cards",
-        "cards alerted",
-        "to first alert",
-        "known fraud",
+        "scenario", "sent", "alerted", "", "cards", "alerted", "first after", "known", box=None, padding=(0, 2, 0, 0)
     )
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
     for one in found:
-        share = f"{one.alerted:,} ({one.alerted / one.transactions:.0%})"
         wait = "never" if one.seconds_to_alert is None else _duration(one.seconds_to_alert)
         table.add_row(
-            one.scenario, one.run_id or "background", f"{one.transactions:,}", share, f"{one.declined:,}", f"{one.cards:,}",
-            f"{one.cards_alerted:,}", wait, f"{one.labelled:,}",
+            f"{one.scenario}\n{one.run_id or 'background'}", f"{one.transactions:,}", f"{one.alerted:,}",
+            f"{one.alerted / one.transactions:.0%}", f"{one.cards:,}", f"{one.cards_alerted:,}", wait,
+            f"{one.labelled:,}",
         )  # fmt: skip
     return table
 

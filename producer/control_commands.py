@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from kafka import KafkaProducer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -172,9 +173,13 @@ def _show_runs(runs: list[dict[str, Any]], as_json: bool) -> None:
     if as_json or not runs:
         typer.echo(json.dumps(runs) if as_json else "no scenario was started yet")
         return
-    table = Table("run", "scenario", "cards", "minutes", "state", "begins (event time)", "ends (event time)")
+    table = Table("run", "scenario", "cards", "state", "event time (UTC)", box=SIMPLE, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True  # a name that is cut cannot be given to `scenario stop`
     for run in runs:
-        table.add_row(*(str(run[name]) for name in ("run_id", "scenario", "cards", "minutes", "state", "begin", "end")))
+        same_day = run["begin"][:10] == run["end"][:10]
+        span = f"{run['begin'][:16]} .. {run['end'][11:16] if same_day else run['end'][:10]}"
+        table.add_row(run["run_id"], run["scenario"], str(run["cards"]), run["state"], span)
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | snapshot | serve | models | features`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | snapshot | serve | diff-models | features`: the trainer's commands, wired here alone.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -18,7 +18,6 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
-import msgspec
 import typer
 
 from trainer.settings import TrainerSettings
@@ -36,8 +35,6 @@ EXIT_RESTART: Final = 70
 _REDIS_S: Final = 10.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
-app.add_typer(models_app, name="models")
 
 
 @app.command()
@@ -182,8 +179,8 @@ def _day(time_ms: int) -> str:
 
 @app.command()
 def serve() -> None:
-    """Train whenever `control` asks for it, one run at a time, until stopped."""
-    from trainer.service import run_service
+    """Train nightly by the simulated clock and whenever it is asked for, one run at a time, until stopped."""
+    from trainer.serving import run_service
 
     raise typer.Exit(run_service(TrainerSettings.read()))
 
@@ -199,53 +196,23 @@ def features(context: typer.Context) -> None:
     features_app(args=context.args, prog_name="python -m trainer features")
 
 
-@models_app.command("list")
-def models_list(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+@app.command("diff-models")
+def diff_models(
+    a: Annotated[str, typer.Argument(metavar="A", help="a version, or the begin of its name")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """What differs between two versions: promises, parameters, features, files, and scores on the canaries of both."""
     from adapters.model_store import ModelStore
     from fraud.model import ModelRefusedError
+    from trainer.model_diff import as_text, difference
 
     store = ModelStore(TrainerSettings.read().models)
-    roles = {version: role for role, version in msgspec.structs.asdict(store.aliases()).items() if version}
-    listed = []
-    for version in store.versions():
-        try:
-            summary = _summary(store.manifest(version))
-        except ModelRefusedError as error:
-            summary = {"error": str(error)}
-        listed.append({"version": version, "role": roles.get(version), **summary})
-    if as_json:
-        print(json.dumps(listed, indent=1))
-        return
-    for entry in listed:
-        print("  ".join(str(entry.get(name) if entry.get(name) is not None else "-") for name in _LISTED))
-    if not listed:
-        print("no model yet: `python -m trainer train --as-of latest`")
-
-
-_LISTED: Final = ("version", "role", "auc", "ap", "cp_at_100", "rows", "outcome", "reason", "error")
-
-
-@models_app.command("promote")
-def models_promote(version: str) -> None:
-    """Make a version the champion."""
-    _change_alias(lambda store: store.promote(version))
-
-
-@models_app.command("rollback")
-def models_rollback() -> None:
-    """Make the previous champion the champion again."""
-    _change_alias(lambda store: store.rollback())
-
-
-def _change_alias(change: Callable[[ModelStore], object]) -> None:
-    from adapters.model_store import AliasConflictError, ModelStore
-    from fraud.model import ModelRefusedError
-
     try:
-        print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
-    except (ModelRefusedError, AliasConflictError) as error:
+        found = difference(store.read(store.named(a)), store.read(store.named(b)))
+    except ModelRefusedError as error:
         _fail(EXIT_REFUSED, str(error), False)
+    print(json.dumps(found, indent=1) if as_json else as_text(found))
 
 
 def _tether() -> None:

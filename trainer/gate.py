@@ -66,7 +66,9 @@ def verdict(
     """
     fraud = int(judged["is_fraud"].sum())
     if faults:
-        return Gate(REJECTED, f"degraded data: {'; '.join(faults)}. `fraudstream models promote` overrules this")
+        return Gate(
+            REJECTED, f"degraded data: {'; '.join(faults)}. `fraudstream models promote --force` overrules this"
+        )
     if min(fraud, judged.height - fraud) < FRAUD_MIN:
         return Gate(
             REJECTED,

@@ -2,6 +2,7 @@
 
 Rule 1. Each job is a niced process of its own, one of a kind at a time; it ends with this service (it holds the other end of stdin).
 Rule 2. Of several midnights that have passed only the newest is made: the others would never be joined.
+        After one it rests as long as it took: a stream that catches up passes a midnight every second.
 Rule 3. A job that fails is counted, said, and tried again after RETRY_S; it touches no other run.
 """
 
@@ -120,9 +121,11 @@ class NightlyJobs:
             return
         self._snapshot = None
         counter(metrics.SNAPSHOT_RUNS_TOTAL).labels("published" if code == 0 else "failed").inc()
-        gauge(metrics.SNAPSHOT_SECONDS).set(self._clock() - job.started_s)
+        took_s = self._clock() - job.started_s
+        gauge(metrics.SNAPSHOT_SECONDS).set(took_s)
         if code == 0:
             self._published_ms = job.midnight_ms
+            self._look_at = self._clock() + max(LOOK_S, took_s)
             return
         self._look_at = self._clock() + RETRY_S
         log.warning("the nightly snapshot failed, it is tried again", midnight_ms=job.midnight_ms, exit_code=code)
