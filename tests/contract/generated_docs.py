@@ -109,9 +109,10 @@ def batch_features_page() -> str:
     return (
         f"# Features of the batch path\n\n{NOTE}\n"
         f"{len(rows)} features, version `{batch_features.BATCH_HASH}`: the request's own fields, and the snapshot of the midnight "
-        "(UTC) before it per card and terminal. A window of length w holds event times from midnight - w on, before midnight, of what "
-        "was also sent before midnight; labels count when they were known before midnight. What is joined is [compared](two-paths.md) with "
-        f"the [streaming path](features.md).\n\n{table(('feature', 'unit', 'range', 'without history', 'meaning'), rows)}"
+        "(UTC) before it per card and terminal. A window of length w begins at midnight - w and holds what happened and was sent "
+        "before midnight; labels count when they were known before midnight. The two paths are [compared](two-paths.md); the "
+        f"streaming path's features are [here](features.md).\n\n"
+        f"{table(('feature', 'unit', 'range', 'without history', 'meaning'), rows)}"
     )
 
 

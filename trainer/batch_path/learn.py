@@ -40,7 +40,7 @@ from fraud.windows import DAY_MS
 from trainer.batch_path.nights import Nights, SnapshotFiles
 from trainer.batch_path.vectors import vectors_for
 from trainer.calibration import folded
-from trainer.dataset import Rows, TrainRefusedError, check_enough, point_in_time_join
+from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_in, point_in_time_join
 from trainer.evaluate import measure, threshold_for_budget
 from trainer.fit import fit, from_bytes, score, to_bytes
 from trainer.gate import CONFIDENCE, FRAUD_MIN, PROMOTED, REJECTED
@@ -107,8 +107,13 @@ def _labelled_rows(lake: Lake, plan: TrainPlan) -> Rows:
     wanted = served.filter((at >= min(split.judged_from_ms, split.final_from_ms)) & (at < split.as_of_ms)).select(
         "transaction_id", "card_id", "terminal_id", "occurred_at_ms", *REQUEST_NAMES
     )
-    joined = point_in_time_join(wanted, labels, split.as_of_ms, plan.maturity)
-    return Rows(joined.sort("occurred_at_ms", maintain_order=True).collect())
+    try:
+        declined = declined_in(lake.scan(topics.SCORES.name), labels)
+    except FileNotFoundError:
+        declined = None  # nothing was decided yet
+    joined = point_in_time_join(wanted, labels, split.as_of_ms, plan.maturity, declined)
+    seen = joined.filter(~pl.col("is_censored")).drop("is_censored")
+    return Rows(seen.sort("occurred_at_ms", maintain_order=True).collect())
 
 
 def _between(everything: _Period, from_ms: int, to_ms: int, known_before_ms: int) -> _Period:
