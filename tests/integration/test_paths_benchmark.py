@@ -1,6 +1,6 @@
 """The benchmark of the two paths end to end on a small world of another seed, with bounds of its own.
 
-Rule 1. The bounds are loose enough for a few weeks of two thousand cards, and tight enough that a streaming path that knows no more
+Rule 1. The bounds are loose enough for a few weeks of fifteen hundred cards, and tight enough that a streaming path that knows no more
         than a nightly one does not pass.
 """
 
