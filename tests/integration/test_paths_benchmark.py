@@ -21,15 +21,15 @@ WORLD = (
     "--seed",
     "1",
     "--cards",
-    "2000",
+    "1500",
     "--days",
     "56",
     "--train-days",
-    "21",
+    "24",
     "--test-days",
-    "14",
+    "11",
     "--alerts-per-day",
-    "40",
+    "30",
 )
 FAST = ("account-takeover", "card-testing", "impossible-travel")
 COMMAND_S_MAX = 600
