@@ -104,8 +104,8 @@ class TrainService:
         """Take a request: queue it, let it join, or refuse it. The same id again changes nothing."""
         run = TrainingRun(
             request_id=request.request_id,
-            trigger=request.trigger,
-            why=request.why,
+            trigger=request.asked_by,
+            why=request.reason,
             as_of_ms=request.as_of_ms,
             asked_at_ms=self._wall_ms(),
         )

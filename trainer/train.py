@@ -139,8 +139,8 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     grown = fit(final.vectors, final.is_fraud, replace(plan.params, rounds=climbed.rounds))
     booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    run = _Run(climbed, judgement, sound, gate, before, rows.censored, plan.replay)
-    trained = _publish(store, plan, final, booster, run)
+    told = _Run(climbed, judgement, sound, gate, before, rows.censored, plan.replay)
+    trained = _publish(store, plan, final, booster, told)
     report(trained.outcome, 100, f"{trained.version}: {trained.reason}")
     return trained
 

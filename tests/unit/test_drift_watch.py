@@ -211,7 +211,7 @@ def test_raised_drift_asks_once_in_a_cool_down_and_names_the_column(tmp_path: Pa
     #   asks                                         #      #           with a cool-down of a day
     (once,) = asked_of(tmp_path / "long.sqlite", 7, [])
     assert (once.trigger, once.as_of_ms) == ("drift", None)
-    assert NAMES[3] in once.why
+    assert NAMES[3] in once.reason
     assert parse_control_request(once.to_json()) == once
     days = [int(r.request_id.rpartition("-")[2]) for r in asked_of(tmp_path / "short.sqlite", 1, [])]
     assert [b - a for a, b in pairwise(days)] == [DAY_MS] * (len(days) - 1)
