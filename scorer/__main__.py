@@ -124,7 +124,11 @@ def main(context: typer.Context) -> None:
     slot, shadow = ModelSlot(settings.models), ModelSlot(settings.models, role=CHALLENGER)
     batch_path = _batch_path(settings)
     try:
+        if batch_path is not None:
+            batch_path.slot.refresh()  # beside the other one's
         slot.settle(SLOT_SECONDS_MAX)
+        if batch_path is not None:
+            batch_path.slot.settle(SLOT_SECONDS_MAX)
         consumer, writer, loop = _wired(settings, slot, shadow, batch_path)
         serve_metrics(settings, loop.health)
         log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)

@@ -90,6 +90,9 @@ class Slot(Protocol):
     def refresh(self) -> bool:
         """Look for another version."""
 
+    def settle(self, timeout_s: float) -> None:
+        """Wait for the version of this moment."""
+
     def close(self) -> None:
         """End what is under way."""
 

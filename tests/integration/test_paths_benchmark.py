@@ -78,7 +78,6 @@ def test_both_paths_know_something(measured: dict[str, Any]) -> None:
 def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for arguments, words in (
         (("--days", "40"), "--days 40"),
-        (("--cards", "5"), "--cards"),
         (("--alerts-per-day", "0"), "--alerts-per-day"),
     ):
         done = bench(tmp_path, *arguments)

@@ -49,6 +49,9 @@ class GivenSlot:
     def refresh(self) -> bool:
         return False
 
+    def settle(self, timeout_s: float) -> None:
+        """Nothing to wait for."""
+
     def close(self) -> None:
         """Nothing to end."""
 
