@@ -130,7 +130,8 @@ def train(
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
     else:
         if as_json:
-            print(json.dumps({"version": trained.version, **_summary(trained.manifest)}, indent=1))
+            became = {"outcome": trained.outcome, "reason": trained.reason}
+            print(json.dumps({"version": trained.version, **_summary(trained.manifest), **became}, indent=1))
 
 
 def _training_of(path: str, settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:

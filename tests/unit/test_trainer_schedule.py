@@ -125,7 +125,7 @@ def test_the_lakes_clock_is_that_of_the_partition_furthest_behind(tmp_path: Path
 def test_the_lake_has_the_log_when_every_partition_of_what_training_reads_is_there(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     put(lake, 0, (0, 8), [1])
-    put(lake, 0, (10, 20), [1], "labels")
+    put(lake, 0, (0, 20), [1], "labels")
     begins = {("features", 0): 0, ("labels", 0): 10, ("labels", 1): 0}
     assert archived_share(lake, {("features", 0): 8, ("labels", 0): 20, ("labels", 1): 0}, begins) == 1
     assert archived_share(lake, {("features", 0): 16, ("labels", 0): 20, ("labels", 1): 0}, begins) == 0.5

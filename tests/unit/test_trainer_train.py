@@ -155,8 +155,7 @@ def test_the_command_prints_one_json_object_and_takes_a_date(tmp_path: Path, mon
     told = json.loads(result.stdout)
     assert told["version"].startswith("20180510T000000-")
     assert told["outcome"] == "promoted"
-    listed = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
-    assert [(m["version"], m["role"]) for m in listed] == [(told["version"], "champion")]
+    assert ModelStore(tmp_path / "models").champion() == told["version"]
 
 
 def test_a_moment_that_is_none_is_refused_by_its_text() -> None:
