@@ -23,7 +23,7 @@ from adapters.telemetry import configure_logging, serve_metrics
 from fraud.flood import DeadLetterFloodError
 from scorer.batch_path import BatchPath
 from scorer.lane import FeatureHashMismatchError
-from scorer.loop import KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.marks import read_marks
 from scorer.settings import ScorerSettings
 from scorer.slot import BATCH_CHAMPION, CHALLENGER, ModelSlot
@@ -137,7 +137,7 @@ def main(context: typer.Context) -> None:
         _end(EXIT_PERSON, str(error))
     except FencedInstanceIdError:
         _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
-    except (KafkaError, KafkaAwayError) as error:
+    except (KafkaError, KafkaAwayError, ConsumerStuckError) as error:
         _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
     except Exception:
         log.exception("the batch failed")
