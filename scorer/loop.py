@@ -41,7 +41,8 @@ POLL_MS: Final = 200
 TOPIC_WAIT_S: Final = 0.5
 COMMIT_SECONDS: Final = 0.5
 COMMIT_SECONDS_MAX: Final = 3.0
-QUIET_SECONDS: Final = 10.0  # after that long without a record the loop asks whether Kafka is there at all
+QUIET_SECONDS: Final = 10.0  # a loop that has not polled for so long is not healthy
+LOOK_SECONDS: Final = 3.0  # after that long without a record the loop asks Kafka what is there
 PROBE_SECONDS_MAX: Final = 2.0
 
 log = structlog.get_logger("scorer")
@@ -52,7 +53,7 @@ class KafkaAwayError(RuntimeError):
 
 
 class ConsumerStuckError(RuntimeError):
-    """Records were there for longer than QUIET_SECONDS, and no poll returned them."""
+    """Records were there for longer than LOOK_SECONDS, and no poll returned them."""
 
 
 class Writer(Protocol):
@@ -253,7 +254,7 @@ class ScoringLoop:
 
     def _ask_kafka(self) -> None:
         now = self._clock()
-        if now - self._answered_at < QUIET_SECONDS:
+        if now - self._answered_at < LOOK_SECONDS:
             return
         asked = sorted(self._assigned) or [TopicPartition(topics.FEATURES.name, 0)]
         try:
@@ -266,7 +267,7 @@ class ScoringLoop:
                 ) from error
             return
         if missed:
-            raise ConsumerStuckError(f"{missed} records have been there for over {QUIET_SECONDS:.0f} s, and none came")
+            raise ConsumerStuckError(f"{missed} records have been there for over {LOOK_SECONDS:.0f} s, and none came")
         self._answered_at, self._ends = self._clock(), dict(ends)
 
     def _place(self, tp: TopicPartition) -> int:

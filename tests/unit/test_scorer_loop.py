@@ -28,7 +28,7 @@ from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, OriginMarks, unpack
 from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
 from scorer.lane import FeatureHashMismatchError, Lane
-from scorer.loop import QUIET_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import LOOK_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.slot import CHALLENGER, ModelSlot
 from tests.scoring.packed_vectors import packed_rows
 from tests.scoring.published_models import point_to, publish
@@ -392,13 +392,15 @@ def test_a_consumer_that_gets_nothing_of_what_is_there_ends_the_scorer(tmp_path:
     consumer = Silent(end=7, position=4)
     with pytest.raises(ConsumerStuckError, match="3 records"):
         run_on(consumer, tmp_path, 100)
-    assert consumer.now_s >= 2 * QUIET_SECONDS
+    assert consumer.now_s >= 2 * LOOK_SECONDS
 
 
 def test_an_idle_stream_and_records_that_came_just_now_are_no_stuck_consumer(tmp_path: Path) -> None:
     run_on(Silent(end=4, position=4), tmp_path, 100)
     consumer = Silent(end=5, position=4)
-    consumer.answers = {15: polled(packed_rows(range(5)), first=4)}  # five seconds after it was first seen to be there
+    consumer.answers = {
+        5: polled(packed_rows(range(5)), first=4)
+    }  # after it was first seen to be there, before the next look
     run_on(consumer, tmp_path, 100)
 
 
