@@ -25,7 +25,11 @@ from trainer.fit import FIT
 WINDOWS: Final = ("1h", "24h", "7d", "30d")
 AGREED: Final = (
     "request_amount_minor",
-    *(f"card_{of}_{w}" for w in WINDOWS for of in ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor")),
+    *(
+        f"card_{of}_{w}"
+        for w in WINDOWS
+        for of in ("count", "sum_amount_minor", "mean_amount_minor", "max_amount_minor")
+    ),
     *(f"terminal_count_{w}" for w in ("1h", "24h", "7d")),
 )
 PLACES: Final = [NAMES.index(name) for name in AGREED]
@@ -50,7 +54,9 @@ def fitted(rows: int = TRAINING_ROWS) -> AgreedModel:
     table = RowCursor(5_000, TRAINING_SEED).take(rows)
     done = backfill(table.drop("is_fraud", "scenario"))
     vectors = np.ascontiguousarray(done.vectors.drop("transaction_id").to_numpy(), np.float32)
-    labels = table.filter(table["transaction_id"].is_in(done.vectors["transaction_id"].implode()))["is_fraud"].to_numpy()
+    labels = table.filter(table["transaction_id"].is_in(done.vectors["transaction_id"].implode()))[
+        "is_fraud"
+    ].to_numpy()
     matrix = xgb.QuantileDMatrix(vectors[:, PLACES], label=labels, max_bin=FIT.max_bin, nthread=FIT.nthread)
     small = xgb.train(FIT.of_booster(), matrix, num_boost_round=FIT.rounds)
     scores = np.asarray(small.inplace_predict(vectors[:, PLACES]), np.float32)

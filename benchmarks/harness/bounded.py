@@ -38,7 +38,7 @@ class Bound:
     lag_s_max: float = LAG_S_MAX
 
 
-def lag_of(schedule: Schedule, scored_s: Seconds, bound: Bound = Bound()) -> Lag:  # noqa: B008 (frozen)
+def lag_of(schedule: Schedule, scored_s: Seconds, bound: Bound = Bound()) -> Lag:
     """The lag of a hold. scored_s: when each scored transaction was scored, seconds after the beginning, in any order."""
     length_s = schedule.count / schedule.rate
     at_s = np.arange(0.0, length_s, min(_EVERY_S, length_s / 40))

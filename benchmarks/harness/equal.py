@@ -75,7 +75,9 @@ def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedMod
     wanted = np.asarray(booster.inplace_predict(expected, validate_features=False), np.float32)
     worst = float(np.abs(scores - wanted).max())
     if worst > SCORE_TOLERANCE:
-        raise NotEqualError(f"{peer.name}: equal features, but a score differs by {worst}: it scores with another model")
+        raise NotEqualError(
+            f"{peer.name}: equal features, but a score differs by {worst}: it scores with another model"
+        )
     return rows.height
 
 
@@ -92,7 +94,9 @@ def _answers(peer: PeerStack, receiver: Receiver, count: int) -> tuple[Floats, F
     deadline_s = time.monotonic() + CHECK_S_MAX
     while not answered.all():
         if time.monotonic() > deadline_s:
-            raise NotEqualError(f"{peer.name} answered {int(answered.sum())} of {count} rows within {CHECK_S_MAX:.0f} s")
+            raise NotEqualError(
+                f"{peer.name} answered {int(answered.sum())} of {count} rows within {CHECK_S_MAX:.0f} s"
+            )
         peer.check()
         for _, value in receiver.take():
             answer = answer_of(value)

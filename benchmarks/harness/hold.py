@@ -89,9 +89,7 @@ class Bench:
         """As `hold`, and the moment of each transaction."""
         schedule = Schedule(rate, max(1, round(rate * (seconds + warm_s))), linger_ms_for(rate) / 1000)
         name = f"h{next(self._numbers)}"
-        order = Order(
-            name, subject.name, subject.topic, subject.partitions, rate, schedule.count, schedule.linger_s
-        )
+        order = Order(name, subject.name, subject.topic, subject.partitions, rate, schedule.count, schedule.linger_s)
         self.loader.prepare(order)
         subject.check()
         receiver.forget()

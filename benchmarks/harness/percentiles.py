@@ -34,7 +34,9 @@ def latency_of(seconds: npt.NDArray[np.float64]) -> Latency:
         raise ValueError("no latency was measured: nothing was scored")
     us = np.round(seconds * 1e6).astype(np.int64)
     if us.min() < 0 or us.max() > _MAX_US:
-        raise ValueError(f"latencies from {us.min()} to {us.max()} us: the clock moved, or the hold outlived ten minutes")
+        raise ValueError(
+            f"latencies from {us.min()} to {us.max()} us: the clock moved, or the hold outlived ten minutes"
+        )
     histogram = HdrHistogram(1, _MAX_US, 3)
     values, counts = np.unique(us, return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):

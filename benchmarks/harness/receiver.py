@@ -60,7 +60,10 @@ class Receiver:
 
     async def _listen(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, client_id="bench-receiver", enable_auto_commit=False, fetch_max_wait_ms=200
+            bootstrap_servers=self._bootstrap,
+            client_id="bench-receiver",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=200,
         )
         await consumer.start()
         try:

@@ -51,7 +51,9 @@ class Servers:
         try:
             missing = set(names) - set(admin.list_topics())
             config = topics.TRANSACTIONS.config()
-            made = [NewTopic(n, num_partitions=self.partitions, replication_factor=1, topic_configs=config) for n in missing]
+            made = [
+                NewTopic(n, num_partitions=self.partitions, replication_factor=1, topic_configs=config) for n in missing
+            ]
             if made:
                 admin.create_topics(made)
         finally:
