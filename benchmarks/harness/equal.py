@@ -7,7 +7,7 @@ Rule 2. A peer's scores must equal the forest's within 1e-6; a difference ends t
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,10 +16,12 @@ import xgboost as xgb
 from benchmarks.harness.agreed import AGREED, PLACES, AgreedModel
 from benchmarks.harness.load import Order
 from benchmarks.harness.loader import Loader
+from benchmarks.harness.ours import OurStack
 from benchmarks.harness.peers import PeerStack, answer_of
 from benchmarks.harness.receiver import Receiver
-from benchmarks.harness.rows import RowCursor, named, number_of
-from fraud import packed
+from benchmarks.harness.rows import apart, number_of, of_hold
+from benchmarks.harness.subject import Subject
+from fraud import packed, topics
 from fraud.model import Floats
 from trainer.backfill import backfill
 
@@ -35,7 +37,7 @@ class NotEqualError(RuntimeError):
 
 def check_rows() -> pl.DataFrame:
     """The rows of the check."""
-    return named(RowCursor(CHECK_CARDS).take(CHECK_ROWS), "check")
+    return apart(CHECK_CARDS, CHECK_ROWS, "check")
 
 
 def expected_features(rows: pl.DataFrame) -> Floats:
@@ -81,15 +83,15 @@ def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedMod
     return rows.height
 
 
-def _send(loader: Loader, peer: PeerStack) -> None:
+def _send(loader: Loader, peer: Subject) -> None:
     loader.prepare(Order("check", "check", peer.topic, peer.partitions, 500.0, CHECK_ROWS, 0.01, cards=CHECK_CARDS))
     loader.begin(time.time_ns())
     loader.ended(CHECK_ROWS / 500.0)
 
 
 def _answers(peer: PeerStack, receiver: Receiver, count: int) -> tuple[Floats, Floats]:
-    features: Any = np.full((count, len(AGREED)), np.nan, np.float32)
-    scores: Any = np.full(count, np.nan, np.float32)
+    features: Floats = np.full((count, len(AGREED)), np.nan, np.float32)
+    scores: Floats = np.full(count, np.nan, np.float32)
     answered = np.zeros(count, np.bool_)
     deadline_s = time.monotonic() + CHECK_S_MAX
     while not answered.all():
@@ -108,12 +110,23 @@ def _answers(peer: PeerStack, receiver: Receiver, count: int) -> tuple[Floats, F
     return features, scores
 
 
-def served_features(values: list[bytes], hold: str, count: int) -> Floats:
-    """float32 [rows, agreed features] of a hold's rows in records of our `features` topic; NaN rows were not served."""
-    features: Any = np.full((count, len(AGREED)), np.nan, np.float32)
-    for value in values:
-        batch = packed.unpack(value, (packed.VECTORS,))
-        numbers = [number_of(told, hold) for told in batch.text("transaction_id")]
-        mine = [row for row, number in enumerate(numbers) if number is not None]
-        features[[numbers[row] for row in mine]] = batch.array("vector")[mine][:, PLACES]
-    return features
+def check_ours(ours: OurStack, loader: Loader, bootstrap: str) -> int:
+    """Send the check's rows to our running stack; return how many served vectors were equal. Raises NotEqualError."""
+    rows = check_rows()
+    features = np.full((rows.height, len(AGREED)), np.nan, np.float32)
+    served = 0
+    with Receiver(bootstrap, topics.FEATURES.name, ours.partitions) as receiver:
+        _send(loader, ours)
+        deadline_s = time.monotonic() + CHECK_S_MAX
+        while served < rows.height:
+            if time.monotonic() > deadline_s:
+                raise NotEqualError(f"{ours.name} served {served} of {rows.height} rows within {CHECK_S_MAX:.0f} s")
+            ours.check()
+            for _, value in receiver.take():
+                batch = packed.unpack(value, (packed.VECTORS,))
+                places, numbers = of_hold(batch.text("transaction_id"), "check")
+                features[numbers] = batch.array("vector")[places][:, PLACES]
+                served += len(numbers)
+            time.sleep(0.05)
+    refuse_difference(ours.name, features, expected_features(rows), rows["transaction_id"].to_list())
+    return rows.height

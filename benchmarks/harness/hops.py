@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.harness.hold import Moments
 from benchmarks.harness.pacing import Seconds
-from benchmarks.harness.rows import number_of
+from benchmarks.harness.rows import of_hold
 from fraud import packed, topics
 
 HOPS: Final = (
@@ -53,7 +53,7 @@ def _sources(consumer: KafkaConsumer) -> list[TopicPartition]:
 def moments_of(bootstrap: str, since: dict[TopicPartition, int], told: Moments) -> Seconds:
     """Seconds after the beginning, float64 [transactions, hops + 1], NaN where a moment is not known."""
     count = told.schedule.count
-    at: Any = np.full((count, len(HOPS) + 1), np.nan)
+    at: Seconds = np.full((count, len(HOPS) + 1), np.nan)
     at[:, 0], at[:, -1] = told.schedule.moments(), told.scored_s
     kinds = {topic.name: (kind, place) for place, (topic, kind) in enumerate(_READ)}
     for record in _records(bootstrap, since):
@@ -61,9 +61,7 @@ def moments_of(bootstrap: str, since: dict[TopicPartition, int], told: Moments) 
         if record.topic == topics.TERMINAL_LOG.name and b'"kind": "labels"' in record.value[:64]:
             continue
         batch = packed.unpack(record.value, (kind,))
-        numbers = [number_of(one, told.hold) for one in batch.text("transaction_id")]
-        mine = [row for row, number in enumerate(numbers) if number is not None]
-        rows = [numbers[row] for row in mine]
+        mine, rows = of_hold(batch.text("transaction_id"), told.hold)
         at[rows, 1] = batch.array("ingested_at_ms")[mine] / 1e3 - told.begin_ns / 1e9
         at[rows, 2 + 2 * place] = batch.meta["stage_at_ms"] / 1e3 - told.begin_ns / 1e9
         at[rows, 3 + 2 * place] = record.timestamp / 1e3 - told.begin_ns / 1e9

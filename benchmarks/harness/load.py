@@ -17,16 +17,17 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
+import polars as pl
 from aiokafka import AIOKafkaProducer
 
 from adapters.kafka import WRITE_BATCH_BYTES
 from benchmarks.harness.pacing import Paced, Schedule, send_paced
-from benchmarks.harness.rows import RowCursor, messages, named
+from benchmarks.harness.rows import RowCursor, apart, messages, named
 
 
 class Order(msgspec.Struct, frozen=True):
     """A hold to prepare. cursor: whose position in the world; partitions: of the topic; cards: None for the load's own world,
-    else the first rows of a world of so many cards."""
+    else rows apart from it, of so many cards."""
 
     hold: str
     cursor: str
@@ -49,8 +50,7 @@ class Load:
         """Do what the lines say until they end."""
         while line := await lines.readline():
             order = msgspec.json.decode(line, type=Order)
-            cursor = self._cursors[order.cursor] if order.cards is None else RowCursor(order.cards)
-            made = messages(named(cursor.take(order.count), order.hold), order.partitions)
+            made = messages(self._rows(order), order.partitions)
             _say({"ready": len(made)})
             begin_ns = int(msgspec.json.decode(await lines.readline())["begin_ns"])
             gc.collect()
@@ -60,6 +60,11 @@ class Load:
             gc.enable()
             gc.unfreeze()
             _say({"sent": paced.sent, "behind_s_max": paced.behind_s_max})
+
+    def _rows(self, order: Order) -> pl.DataFrame:
+        if order.cards is not None:
+            return apart(order.cards, order.count, order.hold)
+        return named(self._cursors[order.cursor].take(order.count), order.hold)
 
     async def _send(self, order: Order, made: list[tuple[int, bytes, bytes]], begin_ns: int) -> Paced:
         writes: list[asyncio.Future[Any]] = []

@@ -41,5 +41,5 @@ def latency_of(seconds: npt.NDArray[np.float64]) -> Latency:
     values, counts = np.unique(us, return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         histogram.record_value(max(1, value), count)
-    of = [histogram.get_value_at_percentile(percentile) / 1000 for percentile in PERCENTILES]
-    return Latency(len(us), *of, max_ms=int(us.max()) / 1000)
+    p50, p90, p99, p999 = (histogram.get_value_at_percentile(percentile) / 1000 for percentile in PERCENTILES)
+    return Latency(len(us), p50, p90, p99, p999, int(us.max()) / 1000)

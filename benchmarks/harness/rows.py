@@ -6,6 +6,8 @@ Rule 2. A transaction's id is its hold and its number in it; nothing else about 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from adapters.kafka import partition_for
@@ -52,6 +54,20 @@ def number_of(transaction_id: str, hold: str) -> int | None:
     """The number of a transaction of this hold; None for one of another."""
     of, _, number = transaction_id.rpartition("-")
     return int(number) if of == hold and number.isdecimal() else None
+
+
+def of_hold(transaction_ids: Sequence[str], hold: str) -> tuple[list[int], list[int]]:
+    """Which of the ids are this hold's, and their numbers."""
+    numbers = [(place, number_of(told, hold)) for place, told in enumerate(transaction_ids)]
+    mine = [(place, number) for place, number in numbers if number is not None]
+    return [place for place, _ in mine], [number for _, number in mine]
+
+
+def apart(cards: int, rows: int, hold: str) -> pl.DataFrame:
+    """The first rows of a world of so many cards, whose cards and terminals are nobody else's."""
+    taken = RowCursor(cards).take(rows)
+    renamed = {name: pl.format("apart-{}", name) for name in ("card_id", "terminal_id")}
+    return named(taken.with_columns(**renamed), hold)
 
 
 def messages(rows: pl.DataFrame, partitions: int) -> list[tuple[int, bytes, bytes]]:

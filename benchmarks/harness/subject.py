@@ -11,12 +11,23 @@ from typing import Protocol
 
 
 class Subject(Protocol):
-    """A stack that scores transactions. partitions: of both topics."""
+    """A stack that scores transactions."""
 
-    name: str
-    topic: str
-    output: str
-    partitions: int
+    @property
+    def name(self) -> str:
+        """As tables call it."""
+
+    @property
+    def topic(self) -> str:
+        """Where it reads."""
+
+    @property
+    def output(self) -> str:
+        """Where it answers."""
+
+    @property
+    def partitions(self) -> int:
+        """Of both topics."""
 
     def start(self) -> None:
         """Start its processes; they may still be connecting when this returns."""
