@@ -51,6 +51,7 @@ PEERS: Final = (
         ("-m", "faust", "--loop", "uvloop", "-A", "app", "worker", "--loglevel", "warn", "--without-web"),
     ),
     Peer("kafka-python", "kafka_python_loop", "kafka-python loop, Redis sorted sets, an event at a time", ("app.py",)),
+    Peer("quix", "quix_streams", "Quix Streams, its own state (RocksDB), repartitioned by terminal", ("app.py",)),
 )
 
 
@@ -103,6 +104,7 @@ class PeerStack:
             "PEER_MODEL": str(self._model),
             "PEER_FOLDER": str(self._servers.folder / f"peer-{self.name}"),
             "PEER_SHOW_FEATURES": "1" if show_features else "",
+            "PEER_RUN": "-check" if show_features else "",
             "F_DATADIR": str(self._servers.folder / f"peer-{self.name}"),
         }
         command = [str(folder / word) if word.endswith(".py") else word for word in self._peer.command]
