@@ -154,7 +154,8 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
         parts.append((np.array(offsets, np.int64)[kept], *(column[kept] for column in columns)))
         ids += [sys.intern(t.terminal_id) for t, keep in zip(good, kept.tolist(), strict=True) if keep]
         done += frame.height
-        say(f"transactions/{partition}: {done} records folded")
+        if done // CHUNK_ROWS > (done - frame.height) // CHUNK_ROWS:
+            say(f"transactions/{partition}: {done:,} records folded")
     if not parts:
         empty = [np.empty(0, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.int64, np.int64)]
         parts = [(*empty, np.empty((0, _CARD_WIDTH), np.float32))]

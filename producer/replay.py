@@ -124,7 +124,7 @@ def run(run: Run, target: Target, follow: bool, stop: threading.Event) -> Summar
         Meter({"sent": remaining, "scored": remaining}) as meter,
     ):
         begin_s = time.monotonic()
-        with following(outcome, meter):
+        with following(outcome, lambda now: meter.update("scored", now.scored)):
             sent = _send_and_save(run, target, meter, stop)
         send_seconds = time.monotonic() - begin_s
         expected = outcome.expected()
@@ -176,7 +176,7 @@ def _reporting(run: Run, meter: Meter) -> Report:
 
 
 @contextmanager
-def following(outcome: Outcome, meter: Meter) -> Iterator[None]:
+def following(outcome: Outcome, report: Callable[[Counts], None] = lambda _: None) -> Iterator[None]:
     """Read outcomes in a thread while the block sends."""
     done = threading.Event()
     failed: list[Exception] = []
@@ -185,7 +185,7 @@ def following(outcome: Outcome, meter: Meter) -> Iterator[None]:
         try:
             while not done.is_set():
                 outcome.observe()
-                meter.update("scored", outcome.counts.scored)
+                report(outcome.counts)
         except (KafkaError, StackMissingError, OSError) as error:  # raised below, in the thread that asked
             failed.append(error)
 

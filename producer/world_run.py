@@ -67,7 +67,7 @@ def run_world(run: WorldRun, target: Target, follow: bool, stop: threading.Event
         closing(lags),
         closing(Outcome(target.bootstrap, target.partitions, lags, target.stall_seconds_max)) as outcome,
     ):
-        with Meter({"scored": 0}) as unseen, following(outcome, unseen):
+        with following(outcome):
             sent = _send(run, target, stop)
         send_seconds = time.monotonic() - begin_s
         expected = outcome.expected()

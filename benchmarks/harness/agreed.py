@@ -49,16 +49,17 @@ class AgreedModel:
     canaries: Floats
 
 
-def fitted(rows: int = TRAINING_ROWS) -> AgreedModel:
-    """Fit on a world of 5,000 cards with the trainer's settings; vectors by the product's fold."""
+def fitted(rows: int = TRAINING_ROWS, rounds: int = FIT.rounds) -> AgreedModel:
+    """Fit on a world of 5,000 cards with the trainer's settings, on one thread; vectors by the product's fold."""
+    params = {**FIT.of_booster(), "nthread": 1}
     table = RowCursor(5_000, TRAINING_SEED).take(rows)
     done = backfill(table.drop("is_fraud", "scenario"))
     vectors = np.ascontiguousarray(done.vectors.drop("transaction_id").to_numpy(), np.float32)
     labels = table.filter(table["transaction_id"].is_in(done.vectors["transaction_id"].implode()))[
         "is_fraud"
     ].to_numpy()
-    matrix = xgb.QuantileDMatrix(vectors[:, PLACES], label=labels, max_bin=FIT.max_bin, nthread=FIT.nthread)
-    small = xgb.train(FIT.of_booster(), matrix, num_boost_round=FIT.rounds)
+    matrix = xgb.QuantileDMatrix(vectors[:, PLACES], label=labels, max_bin=FIT.max_bin, nthread=1)
+    small = xgb.train(params, matrix, num_boost_round=rounds)
     scores = np.asarray(small.inplace_predict(vectors[:, PLACES]), np.float32)
     whole = renumbered(bytes(small.save_raw("json")))
     return AgreedModel(bytes(small.save_raw("ubj")), whole, float(np.quantile(scores, 1 - ALERT_SHARE)), vectors[-64:])

@@ -80,19 +80,3 @@ def test_the_run_says_what_is_needed_to_doubt_it(measured: dict[str, Any]) -> No
     assert "CPUs" in measured["machine"]
     assert "Apache Kafka" in measured["servers"]
     assert measured["settings"]["rates"] == [RATE]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["latency", "--rates", "fast"], "--rates 'fast'"),
-        (["latency", "--rates", "0"], "--rates '0'"),
-        (["throughput", "--peers", "flink"], "there is no peer 'flink'; there are: faust"),
-        (["throughput", "--seconds", "0"], "--seconds"),
-        (["train", "--days", "7"], "--days"),
-    ],
-)
-def test_an_impossible_option_is_refused_by_name(tmp_path: Path, arguments: list[str], named: str) -> None:
-    told = bench(tmp_path, *arguments)
-    assert told.returncode == 2
-    assert named in told.stderr
