@@ -7,6 +7,7 @@ Rule 3. With --docs the run replaces its predecessor in docs/performance.json, a
 
 from __future__ import annotations
 
+import signal
 import statistics
 import sys
 import time
@@ -288,4 +289,5 @@ def _end(code: int, message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends servers and subjects in order
     app(prog_name="fraudstream bench")
