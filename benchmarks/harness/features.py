@@ -1,7 +1,8 @@
 """The fold without the stack: batches of 500 rows beside plain Python, and the whole backfill.
 
 Rule 1. The fold and plain Python are found equal, bit for bit, before either is timed.
-Rule 2. CPU time for the comparison (a busy machine changes it little), wall time for the backfill.
+Rule 2. Bars apply to the sizes below or larger ones: a small table measures the setting up.
+Rule 3. CPU time for the comparison (a busy machine changes it little), wall time for the backfill.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def measured(rows: int, naive_rows: int, rounds: int, say: Say) -> list[Feature]
             name="batches of 500 rows against plain Python, bit for bit equal",
             value=round(times, 1),
             unit="times faster",
-            bar=f"at least {TIMES_FASTER_MIN}",
+            bar=f"at least {TIMES_FASTER_MIN}" if naive_rows >= NAIVE_ROWS else "",
             passed=times >= TIMES_FASTER_MIN,
         ),
         Feature(
@@ -58,7 +59,7 @@ def measured(rows: int, naive_rows: int, rounds: int, say: Say) -> list[Feature]
             name=f"backfill of {rows:,} rows",
             value=round(whole_s, 2),
             unit="s",
-            bar=f"at most {BACKFILL_S_MAX}",
+            bar=f"at most {BACKFILL_S_MAX}" if rows >= ROWS else "",
             passed=whole_s <= BACKFILL_S_MAX,
         ),
     ]

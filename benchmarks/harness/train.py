@@ -1,7 +1,8 @@
 """The nightly run: backfill, a lake of it, then the trainer's own command: dataset, fit, evaluate, publish.
 
 Rule 1. Training runs as it does at night: `python -m trainer train` in a process of its own, with default settings.
-Rule 2. The simulated world and writing the lake's files stand in for the stream and the archiver, and are not in the time.
+Rule 2. The bar applies to all 183 days.
+Rule 3. The simulated world and writing the lake's files stand in for the stream and the archiver, and are not in the time.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def measured(folder: Path, days: int, say: Say) -> list[Feature]:
             name=f"the whole night on {rows.height:,} rows",
             value=round(night_s, 1),
             unit="s",
-            bar=f"at most {NIGHT_S_MAX}",
+            bar=f"at most {NIGHT_S_MAX}" if days == handbook.DAYS else "",
             passed=night_s <= NIGHT_S_MAX,
         ),
     ]
