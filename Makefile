@@ -62,6 +62,8 @@ bench: setup ## measure throughput, latency, features and training beside the pe
 bench-parts: setup ## the fold, its memory, the simulator and the world alone
 	@$(RUN)/python -m benchmarks.fold
 	@$(RUN)/python -m benchmarks.fold_memory
+	@$(RUN)/python -m benchmarks.feature_worker
+	@$(RUN)/python -m benchmarks.cold_start
 	@$(RUN)/python -m benchmarks.simulator
 	@$(RUN)/python -m benchmarks.world
 

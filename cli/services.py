@@ -18,13 +18,17 @@ CODE_FOLDER: Final = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together."""
+    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together.
+
+    answers_on: the setting of the port that people and programs reach it on, and that port; None where it has none.
+    """
 
     name: str
     arguments: tuple[str, ...]
     port: int
     ends_with: int
     niceness: int = 0
+    answers_on: tuple[str, int] | None = None
 
     @property
     def command(self) -> list[str]:
@@ -34,6 +38,7 @@ class Service:
 
 SERVICES: Final = (
     Service("scorer", ("scorer",), 9102, ends_with=1),
+    Service("scorer_api", ("scorer", "api"), 9109, ends_with=1, answers_on=("FRAUD_API_PORT", 8090)),
     Service("stream_features", ("stream_features",), 9101, ends_with=2),
     Service("archiver", ("trainer", "archive"), 9103, ends_with=3, niceness=5),
     Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
