@@ -172,7 +172,9 @@ def sections(results: Results) -> dict[str, str]:
     """The generated sections of docs/performance.md."""
     absent = "Not measured yet: `fraudstream bench {} --docs`."
     names = ("throughput", "latency", "features", "train")
-    return {name: run_section(results.runs[name]) if name in results.runs else absent.format(name) for name in names}
+    told = {name: run_section(results.runs[name]) if name in results.runs else absent.format(name) for name in names}
+    drawn = {"throughput", "latency"} & results.runs.keys()
+    return {"picture": f"![sustained rates and latencies]({PLOT_FILE})" if drawn else "", **told}
 
 
 def documents(results: Results, root: Path) -> dict[Path, str]:
