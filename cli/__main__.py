@@ -57,7 +57,9 @@ app = typer.Typer(
 alerts_app = typer.Typer(
     no_args_is_help=True, help="Watch the alerts as they come, with their labels; confirm or dismiss one."
 )
-models_app = typer.Typer(no_args_is_help=True, help="List the versions of the model registry.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="The model registry: versions, what they promised and delivered, and who decides."
+)
 topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
 dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
 bench_app = typer.Typer(
@@ -177,12 +179,70 @@ def alerts_dismiss(alert: AlertName) -> None:
     raise typer.Exit(dispose(alert, "dismissed"))
 
 
+VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="its name, or the begin of it")]
+
+
 @models_app.command("list")
 def models_list(as_json: Json = False) -> None:
-    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+    """Every version: its role, what it promised and has delivered, and the gate's verdict."""
     from cli.models import list_models
 
     raise typer.Exit(list_models(as_json))
+
+
+@models_app.command("show")
+def models_show(version: VersionName, as_json: Json = False) -> None:
+    """One version whole: what it learned from, the gate's numbers, parameters, files, changes of its role."""
+    from cli.models import show_model
+
+    raise typer.Exit(show_model(version, as_json))
+
+
+@models_app.command("promote")
+def models_promote(
+    version: VersionName,
+    force: Annotated[bool, typer.Option("--force", help="overrule the gate; needs --reason")] = False,
+    reason: Annotated[str, typer.Option(help="why; it is kept with the change")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion, if the gate agrees; the old champion is `previous` then."""
+    from cli.models import promote
+
+    raise typer.Exit(promote(version, force, reason, as_json))
+
+
+@models_app.command("rollback")
+def models_rollback(
+    reason: Annotated[str, typer.Option(help="why; it is kept with the change")] = "", as_json: Json = False
+) -> None:
+    """Make the previous champion the champion again, and say what changed."""
+    from cli.models import rollback
+
+    raise typer.Exit(rollback(reason, as_json))
+
+
+@models_app.command("shadow")
+def models_shadow(
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="its name, or the begin of it")] = None,
+    off: Annotated[bool, typer.Option("--off", help="let nobody score in shadow")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a version score beside the champion, deciding nothing (challenger)."""
+    from cli.models import shadow
+
+    if off == (version is not None):
+        raise CommandError("give a VERSION to score in shadow, or --off to end it", 2)
+    raise typer.Exit(shadow(version, as_json))
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the newest")] = 20, as_json: Json = False
+) -> None:
+    """The trainings: queued, running, promoted, rejected or failed, with reasons."""
+    from cli.runs import show_runs
+
+    raise typer.Exit(show_runs(limit, as_json))
 
 
 @topics_app.command("tail")
@@ -229,6 +289,12 @@ def _passed_on(module: str, *command: str) -> Callable[[typer.Context], None]:
 _TAKES_ALL: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 for _name, (_module, _command, _help) in PASSED_ON.items():
     app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module, _command))
+models_app.command(
+    "diff",
+    help="Two versions: promises, parameters, features, scores on the canaries of both.",
+    context_settings=_TAKES_ALL,
+    add_help_option=False,
+)(_passed_on("trainer", "diff-models"))
 for _name, (_module, _command, _help) in BENCHES.items():
     _run = _passed_on(_module, *filter(None, [_command]))
     bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_run)

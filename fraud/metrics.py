@@ -84,6 +84,12 @@ SCORE: Final = Metric(
 MODEL_INFO: Final = Metric(
     "fraud_model_info", "gauge", "1 for the version that decides; `rules` before any model", ("version",)
 )
+CHALLENGER_INFO: Final = Metric(
+    "fraud_challenger_info",
+    "gauge",
+    "1 for the version that scores in shadow; no series when there is none",
+    ("version",),
+)
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
 )
@@ -108,6 +114,11 @@ ARCHIVED_ROWS_TOTAL: Final = Metric("fraud_archived_rows_total", "counter", "row
 ARCHIVED_FILES_TOTAL: Final = Metric("fraud_archived_files_total", "counter", "files written to the lake", ("topic",))
 TRAIN_RUNS_TOTAL: Final = Metric(
     "fraud_train_runs_total", "counter", "training runs by outcome: promoted, rejected, failed", ("outcome",)
+)
+TRAIN_NIGHTS_MISSED_TOTAL: Final = Metric(
+    "fraud_train_nights_missed_total",
+    "counter",
+    "simulated nights without a training of their own: a later one stands for them",
 )
 TRAIN_SECONDS: Final = Metric("fraud_train_seconds", "gauge", "duration of the last training run")
 PRODUCED_TOTAL: Final = Metric("fraud_produced_total", "counter", "records the producer has sent", ("topic",))

@@ -58,6 +58,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     rival: the champion's version, or `rules`; difference: average precision above the rival's, low .. high: the middle 90 %
     of its draws; rows, fraud: what both were measured on. None: not compared.
+    shadow: rejected, yet not shown to be worse than the champion on sound data: it scores in shadow, and delivers numbers.
     """
 
     outcome: str
@@ -68,6 +69,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     high: float | None = None
     rows: int | None = None
     fraud: int | None = None
+    shadow: bool = False
 
 
 class Canary(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ CONTROL: Final = Topic(
     "control",
     "none",
     "JSON: ControlRequest",
-    "command line, producer",
+    "command line, producer, drift watch",
     "trainer, producer",
     partitioned=False,
     archived=False,  # it says which frauds were ordered, and when

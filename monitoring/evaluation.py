@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from adapters.delivered import DeliveredQuality
 from fraud import measures
 from fraud.decision import APPROVE
 from fraud.measures import Detection, Mask, Matured, Money
@@ -138,6 +139,18 @@ def _scenario_recall(scenario: np.ndarray[tuple[int], np.dtype[np.object_]], row
 def promised(promise: Promise) -> dict[str, float | None]:
     """A promise under the names of the measures."""
     return {"auc": promise.auc, "ap": promise.ap, "card_precision": promise.cp_at_100}
+
+
+def qualities(evaluation: Evaluation) -> list[DeliveredQuality]:
+    """The evaluation as it is kept for the registry's list."""
+    names = ("auc", "ap", "card_precision", "recall")
+    return [
+        DeliveredQuality(
+            each.path, each.version, evaluation.from_ms, evaluation.to_ms, each.fraud, each.genuine,
+            *(each.quality[name] for name in names),
+        )
+        for each in evaluation.delivered
+    ]  # fmt: skip
 
 
 def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from kafka.errors import FencedInstanceIdError, KafkaError
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud.flood import DeadLetterFloodError
 from scorer.lane import FeatureHashMismatchError
-from scorer.loop import KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.marks import read_marks
 from scorer.settings import ScorerSettings
-from scorer.slot import ModelSlot
+from scorer.slot import CHALLENGER, ModelSlot
 from scorer.writer import ScoreWriter
 
 EXIT_PERSON: Final = 2
@@ -54,7 +54,9 @@ def _consumer(settings: ScorerSettings) -> KafkaConsumer:
     )
 
 
-def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
+def _wired(
+    settings: ScorerSettings, slot: ModelSlot, shadow: ModelSlot
+) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
     consumer = _consumer(settings)
     writer = ScoreWriter(settings.kafka_bootstrap, settings.partitions, settings.kafka_away_seconds_max)
     limits = Limits(
@@ -64,7 +66,7 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
         settings.exploration_share,
     )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
-    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits)
+    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits, shadow=shadow)
 
 
 def _end(code: int, message: str) -> None:
@@ -109,10 +111,10 @@ def main(context: typer.Context) -> None:
     settings = ScorerSettings.read()
     log = configure_logging(settings, "scorer")
     stop = _stop_on_signals()
-    slot = ModelSlot(settings.models)
+    slot, shadow = ModelSlot(settings.models), ModelSlot(settings.models, role=CHALLENGER)
     try:
         slot.settle(SLOT_SECONDS_MAX)
-        consumer, writer, loop = _wired(settings, slot)
+        consumer, writer, loop = _wired(settings, slot, shadow)
         serve_metrics(settings, loop.health)
         log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)
         loop.run(stop)
@@ -120,12 +122,13 @@ def main(context: typer.Context) -> None:
         _end(EXIT_PERSON, str(error))
     except FencedInstanceIdError:
         _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
-    except (KafkaError, KafkaAwayError) as error:
+    except (KafkaError, KafkaAwayError, ConsumerStuckError) as error:
         _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
     except Exception:
         log.exception("the batch failed")
         _end(EXIT_RESTART, "ended for a restart")
     slot.close()
+    shadow.close()
     writer.close()
     consumer.close(timeout_ms=1000)
     log.info("stopped")

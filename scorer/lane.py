@@ -29,6 +29,9 @@ _IDENTITY: Final = (
     "occurred_at_ms",
     "ingested_at_ms",
 )
+# Of Verdicts: columns row by row, and what the meta says of all rows. One more scorer is one more name in each.
+_JUDGED: Final = ("score", "rules_score", "decision", "explored", "challenger_score")
+_VERSIONS: Final = {"model_version": "version", "challenger_version": "challenger_version"}
 _DTYPES: Final = {name: np.dtype(dtype) for name, dtype in COLUMNS[VECTORS].items() if dtype != TEXT}
 
 
@@ -86,16 +89,13 @@ class Lane:
             marks.advance(self._written, part)
             meta = {
                 "feature_hash": FEATURE_HASH,
-                "model_version": verdicts.version,
+                **{key: getattr(verdicts, name) for key, name in _VERSIONS.items()},
                 "stage_at_ms": stage_at_ms,
                 "threshold": verdicts.review_threshold,
                 marks.META_KEY: marks.to_meta(self._written),
             }
             columns = {name: part.columns[name] for name in _IDENTITY}
-            columns["score"] = verdicts.score[index]
-            columns["rules_score"] = verdicts.rules_score[index]
-            columns["decision"] = verdicts.decision[index]
-            columns["explored"] = verdicts.explored[index]
+            columns |= {name: getattr(verdicts, name)[index] for name in _JUDGED}
             yield self.partition, (None, pack(SCORES, columns, meta), [])
 
 

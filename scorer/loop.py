@@ -4,7 +4,8 @@ Rule 1. Nothing is buffered between two polls: what was polled is written and ac
 Rule 2. What is done stands in `scores` itself (marks.py). The group's offset only says where to begin reading, so it is
         committed a few times a second, not per batch; after a rebalance the marks are read again.
 Rule 3. Kafka away: writes are retried in place by the producer, reads by the consumer, up to a deadline; then the
-        process ends, and its supervisor starts it again.
+        process ends, and its supervisor starts it again. So does a consumer that Kafka answers but that gets nothing
+        of what is there: kafka-python 3 has stalled so (its issues 3106 and 3131), and nothing here may wait for it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class KafkaAwayError(RuntimeError):
     """Kafka did not answer for longer than FRAUD_KAFKA_AWAY_SECONDS_MAX."""
 
 
+class ConsumerStuckError(RuntimeError):
+    """Records were there for longer than QUIET_SECONDS, and no poll returned them."""
+
+
 class Writer(Protocol):
     """Where decisions go; each call returns when everything is acknowledged, and raises KafkaError otherwise."""
 
@@ -86,6 +91,7 @@ class ScoringLoop:
     """The loop over a kafka-python consumer that is not yet subscribed.
 
     read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock.
+    shadow: the slot of the challenger; None: nobody scores in shadow.
     """
 
     def __init__(
@@ -97,10 +103,12 @@ class ScoringLoop:
         limits: Limits,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        shadow: ModelSlot | None = None,
     ) -> None:
         self._consumer = consumer
         self._writer = writer
         self._slot = slot
+        self._shadow = shadow
         self._read_marks = read_marks
         self._limits = limits
         self._now_ms = now_ms
@@ -114,6 +122,7 @@ class ScoringLoop:
         self._answered_at = clock()
         self._polled_at: float | None = None
         self._assigned: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
 
     def run(self, stop: Event) -> None:
         """Score until `stop` is set, then commit. Raises what ends the process."""
@@ -124,8 +133,11 @@ class ScoringLoop:
             self._polled_at = self._clock()
             self._forget_moved()
             self._slot.refresh()
+            if self._shadow is not None:
+                self._shadow.refresh()
             if polled:
                 self._answered_at = self._polled_at
+                self._ends.clear()
                 self.take(polled)
             else:
                 self._ask_kafka()
@@ -193,7 +205,8 @@ class ScoringLoop:
             return
         batch = concatenated(batches)
         model = self._slot.model
-        verdicts = judge(batch, model, self._limits.exploration_share)
+        challenger = None if self._shadow is None else self._shadow.model
+        verdicts = judge(batch, model, self._limits.exploration_share, challenger=challenger)
         scored_at_ms = self._now_ms()
         alerts = alerts_of(batch, verdicts, model, scored_at_ms)
         self._writer.alerts(alerts)
@@ -225,13 +238,25 @@ class ScoringLoop:
         now = self._clock()
         if now - self._answered_at < QUIET_SECONDS:
             return
+        asked = sorted(self._assigned) or [TopicPartition(topics.FEATURES.name, 0)]
         try:
-            self._consumer.end_offsets([TopicPartition(topics.FEATURES.name, 0)], int(PROBE_SECONDS_MAX * 1000))
-        except KafkaError as error:
+            ends = self._consumer.end_offsets(asked, int(PROBE_SECONDS_MAX * 1000))
+            missed = sum(max(0, end - self._place(tp)) for tp, end in self._ends.items() if tp in self._assigned)
+        except (KafkaError, KeyError) as error:  # KeyError: the answer leaves out a partition that is moving
             if now - self._answered_at > self._limits.kafka_away_seconds_max:
-                raise KafkaAwayError(f"Kafka has not answered for {now - self._answered_at:.0f} s: {error}") from error
+                raise KafkaAwayError(
+                    f"Kafka has not answered for {now - self._answered_at:.0f} s: {error!r}"
+                ) from error
             return
-        self._answered_at = self._clock()
+        if missed:
+            raise ConsumerStuckError(f"{missed} records have been there for over {QUIET_SECONDS:.0f} s, and none came")
+        self._answered_at, self._ends = self._clock(), dict(ends)
+
+    def _place(self, tp: TopicPartition) -> int:
+        """The offset of the next record that this loop has not seen."""
+        if tp in self._positions:
+            return self._positions[tp]
+        return int(self._consumer.position(tp, timeout_ms=int(PROBE_SECONDS_MAX * 1000)) or 0)
 
     def _show_lag(self) -> None:
         for tp in self._assigned & self._positions.keys():

@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | serve | models | features | lake`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | serve | diff-models | features | lake`: the trainer's commands, wired here and nowhere else.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -17,14 +17,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
-import msgspec
 import typer
 
 from trainer.lake_command import lake_app
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
-    from adapters.model_store import ModelStore
     from fraud.model import Manifest
     from trainer.train import TrainPlan
 
@@ -34,8 +32,6 @@ EXIT_REFUSED: Final = 3
 EXIT_RESTART: Final = 70
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
-app.add_typer(models_app, name="models")
 app.add_typer(lake_app, name="lake")
 
 
@@ -99,7 +95,7 @@ def train(
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
-    from adapters.model_store import ModelStore
+    from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
     from trainer.train import train as run_training
@@ -118,23 +114,23 @@ def train(
             "train_replay": replay,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        with lake.reading():
-            trained = run_training(
-                lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
-            )
-    except TrainRefusedError as error:
+        store = ModelStore(settings.models)
+        with store.training(), lake.reading():
+            trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
+    except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
     else:
         if as_json:
-            print(json.dumps({"version": trained.version, **_summary(trained.manifest)}, indent=1))
+            became = {"outcome": trained.outcome, "reason": trained.reason}
+            print(json.dumps({"version": trained.version, **_summary(trained.manifest), **became}, indent=1))
 
 
 @app.command()
 def serve() -> None:
-    """Train whenever `control` asks for it, one run at a time, until stopped."""
-    from trainer.service import run_service
+    """Train nightly by the simulated clock and whenever it is asked for, one run at a time, until stopped."""
+    from trainer.serving import run_service
 
     raise typer.Exit(run_service(TrainerSettings.read()))
 
@@ -150,53 +146,23 @@ def features(context: typer.Context) -> None:
     features_app(args=context.args, prog_name="python -m trainer features")
 
 
-@models_app.command("list")
-def models_list(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+@app.command("diff-models")
+def diff_models(
+    a: Annotated[str, typer.Argument(metavar="A", help="a version, or the begin of its name")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """What differs between two versions: promises, parameters, features, files, and scores on the canaries of both."""
     from adapters.model_store import ModelStore
     from fraud.model import ModelRefusedError
+    from trainer.model_diff import as_text, difference
 
     store = ModelStore(TrainerSettings.read().models)
-    roles = {version: role for role, version in msgspec.structs.asdict(store.aliases()).items() if version}
-    listed = []
-    for version in store.versions():
-        try:
-            summary = _summary(store.manifest(version))
-        except ModelRefusedError as error:
-            summary = {"error": str(error)}
-        listed.append({"version": version, "role": roles.get(version), **summary})
-    if as_json:
-        print(json.dumps(listed, indent=1))
-        return
-    for entry in listed:
-        print("  ".join(str(entry.get(name) if entry.get(name) is not None else "-") for name in _LISTED))
-    if not listed:
-        print("no model yet: `python -m trainer train --as-of latest`")
-
-
-_LISTED: Final = ("version", "role", "auc", "ap", "cp_at_100", "rows", "outcome", "reason", "error")
-
-
-@models_app.command("promote")
-def models_promote(version: str) -> None:
-    """Make a version the champion."""
-    _change_alias(lambda store: store.promote(version))
-
-
-@models_app.command("rollback")
-def models_rollback() -> None:
-    """Make the previous champion the champion again."""
-    _change_alias(lambda store: store.rollback())
-
-
-def _change_alias(change: Callable[[ModelStore], object]) -> None:
-    from adapters.model_store import AliasConflictError, ModelStore
-    from fraud.model import ModelRefusedError
-
     try:
-        print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
-    except (ModelRefusedError, AliasConflictError) as error:
+        found = difference(store.read(store.named(a)), store.read(store.named(b)))
+    except ModelRefusedError as error:
         _fail(EXIT_REFUSED, str(error), False)
+    print(json.dumps(found, indent=1) if as_json else as_text(found))
 
 
 def _end_with_stdin() -> None:
