@@ -25,6 +25,7 @@ from typing import Final
 
 import msgspec
 
+from fraud.batch_features import BATCH_KIND
 from fraud.model import MODEL_FILE, Manifest, ModelRefusedError, file_hashes, is_version
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -36,11 +37,15 @@ _TEMPORARY: Final = ".publishing-"
 
 
 class Aliases(msgspec.Struct, frozen=True):
-    """Which version has which role; None: nobody. The champion decides, the challenger scores in shadow."""
+    """Which version has which role; None: nobody. The champion decides, the challenger scores in shadow.
+
+    batch_champion: the version that scores on the batch path.
+    """
 
     champion: str | None = None
     challenger: str | None = None
     previous: str | None = None
+    batch_champion: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -152,8 +157,7 @@ class ModelStore:
 
     def aliases(self) -> Aliases:
         """The roles as they are now. Raises ModelRefusedError when aliases.json is damaged."""
-        stored = self._stored()
-        return Aliases(stored.champion, stored.challenger, stored.previous)
+        return _roles_of(self._stored())
 
     def changes(self) -> tuple[Change, ...]:
         """The newest changes of the roles, oldest first. Raises ModelRefusedError when aliases.json is damaged."""
@@ -166,16 +170,20 @@ class ModelStore:
     def set_aliases(
         self, expected: Aliases, new: Aliases, action: str = "promote", by: str = "a person", reason: str = ""
     ) -> None:
-        """Write `new` if the aliases are still `expected`, else raise AliasConflictError."""
+        """Write `new` if the aliases are still `expected`, else raise AliasConflictError.
+
+        The paths' roles change apart: what happened meanwhile to a role of the other path is kept, and is no conflict.
+        """
         with self._locked():
             stored = self._stored()
-            now = Aliases(stored.champion, stored.challenger, stored.previous)
+            now = _roles_of(stored)
+            expected, new = _beside(now, expected, new)
             if now != expected:
                 raise AliasConflictError(f"{ALIASES_FILE} is {now}, not {expected}: read it again and decide again")
             at = f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ}"
             changes = (*stored.changes, Change(at, action, by, reason, expected, new))[-CHANGES_KEPT:]
             temporary = self._root / f"{ALIASES_FILE}.new"
-            content = _Stored(new.champion, new.challenger, new.previous, changes)
+            content = _Stored(**msgspec.structs.asdict(new), changes=changes)
             _write_durably(temporary, msgspec.json.format(msgspec.json.encode(content), indent=1))
             temporary.rename(self._root / ALIASES_FILE)
             _sync_folder(self._root)
@@ -190,14 +198,18 @@ class ModelStore:
     ) -> Aliases:
         """Make a verified version the champion; the old one becomes `previous`. `expected` defaults to the aliases as read now.
 
+        A version of the batch path (its kind tells) becomes that path's champion instead.
         Raises ModelRefusedError for a damaged version, AliasConflictError when the aliases moved in between.
         """
-        self.read(version)
+        kind = self.read(version).manifest.kind
         before = self.aliases() if expected is None else expected
-        if before.champion == version:
+        if version in (before.champion, before.batch_champion):
             return before
-        challenger = None if before.challenger == version else before.challenger
-        after = Aliases(champion=version, challenger=challenger, previous=before.champion)
+        if kind == BATCH_KIND:
+            after = msgspec.structs.replace(before, batch_champion=version)
+        else:
+            challenger = None if before.challenger == version else before.challenger
+            after = msgspec.structs.replace(before, champion=version, challenger=challenger, previous=before.champion)
         self.set_aliases(before, after, action, by, reason)
         return after
 
@@ -220,7 +232,7 @@ class ModelStore:
             self.read(version)
             if version == before.champion:
                 raise ModelRefusedError(f"{version} is the champion: what decides cannot score in shadow beside itself")
-        after = Aliases(before.champion, version, before.previous)
+        after = msgspec.structs.replace(before, challenger=version)
         if after != before:
             self.set_aliases(before, after, "shadow", by, reason)
         return after
@@ -274,6 +286,20 @@ class ModelStore:
             yield
         finally:
             os.close(descriptor)
+
+
+def _roles_of(stored: _Stored) -> Aliases:
+    """The roles alone."""
+    return Aliases(**{name: getattr(stored, name) for name in Aliases.__struct_fields__})
+
+
+def _beside(now: Aliases, expected: Aliases, new: Aliases) -> tuple[Aliases, Aliases]:
+    """`expected` and `new`, with the roles of the path that is not changed as they are now."""
+    if new.batch_champion == expected.batch_champion:
+        kept = {"batch_champion": now.batch_champion}
+    else:
+        kept = {"champion": now.champion, "challenger": now.challenger, "previous": now.previous}
+    return msgspec.structs.replace(expected, **kept), msgspec.structs.replace(new, **kept)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

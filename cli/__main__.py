@@ -19,6 +19,7 @@ from cli.failure import CommandError
 # fraudstream NAME ... is python -m MODULE COMMAND ...
 PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
+    "snapshot": ("trainer", "snapshot", "Make and publish the batch path's snapshot of a midnight."),
     "features": ("trainer", "features", "Compute features over a file, without Kafka."),
     "lake": ("trainer", "lake", "The lake: what it holds, its gaps; merge its files, let go of the oldest."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
@@ -36,6 +37,7 @@ PASSED_ON: Final = {
 # fraudstream bench NAME ... is python -m MODULE COMMAND ...
 _HARNESS: Final = "benchmarks.harness"
 BENCHES: Final = {
+    "paths": ("benchmarks.paths", "", "Both paths on the same transactions of a generated world, by scenario."),
     "handbook": ("benchmarks.handbook", "", "Train and test by the Handbook's protocol, beside its published results."),
     "throughput": (_HARNESS, "throughput", "The highest rate that is held with bounded lag, the peers' beside ours."),
     "latency": (

@@ -19,6 +19,7 @@ from adapters.model_store import AliasConflictError, Aliases, ModelStore
 from adapters.settings import StackSettings
 from cli.alert_table import event_time
 from cli.failure import CommandError
+from fraud.batch_features import BATCH_HASH, BATCH_KIND
 from fraud.features import FEATURE_HASH
 from fraud.model import Manifest, ModelRefusedError
 
@@ -74,9 +75,10 @@ def promote(name: str, force: bool, reason: str, as_json: bool) -> int:
     store = ModelStore(StackSettings.read().models)
     version = _version(store, name)
     manifest, before = _manifest(store, version), _aliases(store)
-    if manifest.feature_hash != FEATURE_HASH:
+    computed = BATCH_HASH if manifest.kind == BATCH_KIND else FEATURE_HASH
+    if manifest.feature_hash != computed:
         raise CommandError(
-            f"{version} was trained on features {manifest.feature_hash}, this release computes {FEATURE_HASH}: "
+            f"{version} was trained on features {manifest.feature_hash}, this release computes {computed}: "
             "nobody can score with it, also not by force; `fraudstream retrain` makes one that fits"
         )
     objection = _objection(manifest, before)
@@ -108,12 +110,17 @@ def shadow(name: str | None, as_json: bool) -> int:
 def _objection(manifest: Manifest, now: Aliases) -> str | None:
     """What the gate has against the promotion, None when it agrees."""
     gate = manifest.gate
-    if now.champion == manifest.version:
+    holder, role = (
+        (now.batch_champion, "the batch path's champion")
+        if manifest.kind == BATCH_KIND
+        else (now.champion, "the champion")
+    )
+    if holder == manifest.version:
         return None
     if gate.outcome != "promoted":
         return f"the gate has {gate.outcome} {manifest.version}: {gate.reason}"
-    if now.champion is not None and gate.rival != now.champion:
-        return f"the gate has measured {manifest.version} against {gate.rival or 'nobody'}, and {now.champion} is the champion now"
+    if holder is not None and gate.rival != holder:
+        return f"the gate has measured {manifest.version} against {gate.rival or 'nobody'}, and {holder} is {role} now"
     return None
 
 
@@ -135,7 +142,7 @@ def _told(before: Aliases, after: Aliases, as_json: bool) -> int:
         return 0
     changed = [
         f"{role}: {getattr(before, role) or 'nobody'} -> {getattr(after, role) or 'nobody'}"
-        for role in ("champion", "challenger", "previous")
+        for role in Aliases.__struct_fields__
         if getattr(before, role) != getattr(after, role)
     ]
     print(

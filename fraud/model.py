@@ -25,6 +25,7 @@ REFERENCE_FILE: Final = "reference.parquet"
 CARD_FILE: Final = "card.md"
 CANARIES_MIN: Final = 16
 REVIEW: Final = "review"
+STREAM_KIND: Final = "xgboost"  # of a manifest: a model of the streaming path
 _is_version = re.compile(r"\A\d{8}T\d{6}-[0-9a-f]{6}\Z").match
 
 
@@ -99,7 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
     canaries: tuple[Canary, ...]
     gate: Gate
-    kind: str = "xgboost"
+    kind: str = STREAM_KIND
     version: str = ""
 
     def to_json(self) -> bytes:

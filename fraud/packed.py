@@ -61,7 +61,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     VECTORS: {**_TRANSACTION, "vector": "<f4"},
     # score: of the deciding model or rules, in [0, 1]; rules_score: of the rules; decision: index into fraud.decision.DECISIONS;
     # explored: 1 for what would have been declined and was let through; challenger_score: of the version that scores in
-    # shadow (meta challenger_version), NaN when there is none
+    # shadow (meta challenger_version), NaN when there is none; batch_score, batch_decision: of the batch path (meta
+    # batch_version, and snapshot_date: ISO date of the snapshot's midnight, null when none was used), NaN without that path
     SCORES: {
         **_TRANSACTION,
         "score": "<f4",
@@ -69,10 +70,14 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "decision": "|u1",
         "explored": "|u1",
         "challenger_score": "<f4",
+        "batch_score": "<f4",
+        "batch_decision": "|u1",
     },
 }
 # Columns that came later, and what a record without them means: a log outlives the release that wrote it.
-_ADDED: Final[Mapping[str, Mapping[str, float]]] = {SCORES: {"challenger_score": float("nan")}}
+_ADDED: Final[Mapping[str, Mapping[str, float]]] = {
+    SCORES: {"challenger_score": float("nan"), "batch_score": float("nan"), "batch_decision": 0}
+}
 _ORIGIN_TOPIC: Final = {CARD_VECTORS: "transactions", LABELS: "labels", VECTORS: "transactions", SCORES: "transactions"}
 
 

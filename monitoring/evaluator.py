@@ -24,7 +24,7 @@ from fraud.model import Promise
 from fraud.packed import SCORES, unpack
 from fraud.truth import parse_truth
 from fraud.windows import DAY_MS
-from monitoring.evaluation import Evaluation, Terms, evaluate, promised, qualities
+from monitoring.evaluation import Evaluation, PathMeasures, Terms, evaluate, promised, qualities
 from monitoring.evaluation_store import EvaluationStore
 from monitoring.follower import Follower
 from monitoring.journal import Journal, Source
@@ -152,6 +152,9 @@ class Panel:
         self._detected = Series(metrics.CARDS_DETECTED_SHARE)
         self._money = Series(metrics.MONEY_MINOR)
         self._recall = Series(metrics.SCENARIO_RECALL)
+        self._path_quality = Series(metrics.PATH_QUALITY)
+        self._path_recall = Series(metrics.PATH_SCENARIO_RECALL)
+        self._path_age = Series(metrics.PATH_FEATURE_AGE_SECONDS)
 
     def show(self, evaluation: Evaluation, promises: Mapping[str, Promise]) -> None:
         """Show these numbers and no others."""
@@ -174,3 +177,13 @@ class Panel:
             }
         )
         self._recall.show({(*key, name): value for key, each in of for name, value in each.scenario_recall.items()})
+        self._show_contrast({} if evaluation.contrast is None else evaluation.contrast.by_path)
+
+    def _show_contrast(self, by_path: Mapping[str, PathMeasures]) -> None:
+        self._path_quality.show(
+            {(path, name): value for path, m in by_path.items() for name, value in m.quality.items()}
+        )
+        self._path_recall.show(
+            {(path, name): share for path, m in by_path.items() for name, share in m.scenario_recall.items()}
+        )
+        self._path_age.show({(path,): m.feature_age_s for path, m in by_path.items() if m.feature_age_s is not None})

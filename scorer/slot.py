@@ -24,7 +24,8 @@ import structlog
 from adapters.model_store import ModelStore
 from adapters.telemetry import counter, gauge
 from fraud import metrics, rules
-from fraud.model import ModelRefusedError
+from fraud.batch_features import BATCH_KIND
+from fraud.model import STREAM_KIND, ModelRefusedError
 from scorer.model import Model, load
 
 LOOK_SECONDS: Final = 0.5
@@ -32,6 +33,13 @@ RETRY_SECONDS: Final = 30.0
 CHILD_SECONDS_MAX: Final = 60.0
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
+BATCH_CHAMPION: Final = "batch_champion"
+# By role: the kind of model that it takes, and the metric that shows its version.
+_ROLES: Final = {
+    CHAMPION: (STREAM_KIND, metrics.MODEL_INFO),
+    CHALLENGER: (STREAM_KIND, metrics.CHALLENGER_INFO),
+    BATCH_CHAMPION: (BATCH_KIND, metrics.BATCH_MODEL_INFO),
+}
 
 log = structlog.get_logger("scorer.slot")
 
@@ -87,7 +95,8 @@ class ModelSlot:
         self._outcome: Model | Exception | None = None
         self._preparing = ""
         self.model: Model | None = None
-        self._info = gauge(metrics.MODEL_INFO if role == CHAMPION else metrics.CHALLENGER_INFO)
+        self._kind, shown = _ROLES[role]
+        self._info = gauge(shown)
         self._show(None)
 
     @property
@@ -133,13 +142,14 @@ class ModelSlot:
         except (ModelRefusedError, OSError) as error:
             self._refused("aliases", error)
             return None if self.model is None else self.model.version
-        return aliases.champion if self._role == CHAMPION else aliases.challenger
+        wanted: str | None = getattr(aliases, self._role)
+        return wanted
 
     def _prepare(self, version: str) -> None:
         try:
             self._store.read(version)  # a damaged file shows here, before a process is spent on it
             self._check(self._root / version)
-            self._outcome = load(self._store.read(version))
+            self._outcome = load(self._store.read(version), self._kind)
         except Exception as error:  # rule 3: whatever it is, the last good model goes on
             self._outcome = error
 

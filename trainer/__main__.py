@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | serve | diff-models | features | lake`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | snapshot | serve | diff-models | features | lake`: the trainer's commands, wired here alone.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -23,13 +24,16 @@ from trainer.lake_command import lake_app
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
+    from adapters.lake import Lake
+    from adapters.model_store import ModelStore
     from fraud.model import Manifest
-    from trainer.train import TrainPlan
+    from trainer.train import Report, Trained, TrainPlan
 
 EXIT_NOT_WHOLE: Final = 1
 EXIT_SETTING: Final = 2
 EXIT_REFUSED: Final = 3
 EXIT_RESTART: Final = 70
+_REDIS_S: Final = 10.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
 app.add_typer(lake_app, name="lake")
@@ -91,6 +95,9 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
+    path: Annotated[
+        Literal["streaming", "batch"], typer.Option(help="streaming: the vectors as served; batch: nightly snapshots")
+    ] = "streaming",
     tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
@@ -98,10 +105,9 @@ def train(
     from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
-    from trainer.train import train as run_training
 
     if tethered:
-        threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
+        _tether()
     settings = TrainerSettings.read()
     lake = Lake(settings.lake)
     try:
@@ -114,8 +120,9 @@ def train(
             "train_replay": replay,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        store = ModelStore(settings.models)
-        with store.training(), lake.reading():
+        store, run_training = ModelStore(settings.models), _training_of(path, settings)
+        # The other path's training is no rival: it changes another role, and no request shall be refused for it.
+        with lake.reading(), store.training() if path == "streaming" else nullcontext():
             trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
     except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
@@ -125,6 +132,64 @@ def train(
         if as_json:
             became = {"outcome": trained.outcome, "reason": trained.reason}
             print(json.dumps({"version": trained.version, **_summary(trained.manifest), **became}, indent=1))
+
+
+def _training_of(path: str, settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
+    """The training run of a path."""
+    if path == "streaming":
+        from trainer.train import train as run_training
+
+        return run_training
+    from trainer.batch_path.learn import train_batch_path
+    from trainer.batch_path.nights import SnapshotFiles
+
+    files = SnapshotFiles(settings.snapshots)
+    return lambda lake, store, plan, report: train_batch_path(lake, store, files, plan, report)
+
+
+@app.command()
+def snapshot(
+    as_of: Annotated[
+        str, typer.Option(help="the midnight (UTC) at or before this ISO date or time, epoch ms, or `latest`")
+    ] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
+    tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
+) -> None:
+    """Make the batch path's snapshot of a midnight from the lake, and publish it."""
+    import redis
+
+    from adapters.lake import Lake, LakeGapError
+    from adapters.snapshot_store import SnapshotAwayError, SnapshotRefusedError, SnapshotStore, connect
+    from fraud.batch_features import midnight_before
+    from trainer.batch_path.nights import NoNightError, SnapshotFiles, newest_midnight, nightly
+
+    if tethered:
+        _tether()
+    settings = TrainerSettings.read()
+    lake, store = Lake(settings.lake), SnapshotStore(connect(settings.redis_url, _REDIS_S))
+    try:
+        newest = newest_midnight(lake)
+        midnight_ms = newest if as_of == "latest" else midnight_before(_time_ms(as_of))
+        if newest is None or midnight_ms is None:
+            raise NoNightError(f"the lake {lake.root} has no transaction yet: let transactions stream first")
+        if midnight_ms > newest:
+            raise NoNightError(
+                f"--as-of {as_of}: the lake's event time has not passed {_day(midnight_ms)} yet; the newest midnight is {_day(newest)}"
+            )
+        with lake.reading():
+            published = nightly(lake, store, midnight_ms, SnapshotFiles(settings.snapshots))
+    except (NoNightError, SnapshotRefusedError) as error:
+        _fail(EXIT_REFUSED, str(error), as_json)
+    except LakeGapError as error:
+        _fail(EXIT_NOT_WHOLE, str(error), as_json)
+    except (redis.RedisError, SnapshotAwayError) as error:
+        _fail(EXIT_RESTART, f"Redis at {settings.redis_url} does not answer or refuses: {error}", as_json)
+    told = {"date": _day(published.midnight_ms), "cards": published.cards, "terminals": published.terminals}
+    print(json.dumps(told) if as_json else f"{told['date']}  {told['cards']:,} cards  {told['terminals']:,} terminals")
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
 
 
 @app.command()
@@ -163,6 +228,10 @@ def diff_models(
     except ModelRefusedError as error:
         _fail(EXIT_REFUSED, str(error), False)
     print(json.dumps(found, indent=1) if as_json else as_text(found))
+
+
+def _tether() -> None:
+    threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
 
 
 def _end_with_stdin() -> None:

@@ -24,6 +24,7 @@ from adapters.telemetry import configure_logging, counter, serve_metrics
 from fraud import metrics, topics
 from fraud.control import Retrain, parse_control_request
 from fraud.dead_letters import BadMessageError
+from trainer.batch_path.schedule import NightlyJobs
 from trainer.door import Door
 from trainer.lake_clock import READ_BY_TRAINING, LakeClock, archived_share
 from trainer.progress import Progress
@@ -127,7 +128,7 @@ def run_service(settings: TrainerSettings) -> int:
     except KafkaError as error:
         log.error("no broker", bootstrap=settings.kafka_bootstrap, error=str(error))
         return 70
-    service, nights = _wired(settings, consumer, progress, history)
+    service, nights, jobs = _wired(settings, consumer, progress, history)
     door = Door(settings.runs_file, service.ask, settings.trainer_token)
     service.recover()
     serve_metrics(settings, lambda: progress.fault if consumer.assignment() else "not assigned yet", door)
@@ -136,11 +137,13 @@ def run_service(settings: TrainerSettings) -> int:
             _take_requests(consumer, service)
             nights.look()
             service.step()
+            jobs.step()
     except KafkaError as error:
         log.error("trainer stops, to be started again", error=str(error))
         return 70
     finally:
         service.stop()
+        jobs.stop()
         history.close()
         consumer.close(autocommit=False, timeout_ms=1000)
     return 0
@@ -148,7 +151,7 @@ def run_service(settings: TrainerSettings) -> int:
 
 def _wired(
     settings: TrainerSettings, consumer: KafkaConsumer, progress: Progress, history: RunHistory
-) -> tuple[TrainService, Nights]:
+) -> tuple[TrainService, Nights, NightlyJobs]:
     lake = Lake(settings.lake)
     clock = LakeClock(lake)
 
@@ -170,8 +173,15 @@ def _wired(
     needs_days = settings.validation_days + 2 * settings.label_delay_days + 1
     schedule = Schedule(settings.train_every_days, settings.train_share_max, settings.train_settle_s, needs_days)
     nights = Nights(schedule, clock, service, covered_ms(history))
-    service.on_end = nights.ended
-    return service, nights
+    jobs = NightlyJobs(lake)
+
+    def ended(run: TrainingRun, took_s: float) -> None:
+        nights.ended(run, took_s)
+        if run.covers_ms is not None:
+            jobs.trained()
+
+    service.on_end = ended
+    return service, nights, jobs
 
 
 def _redis(settings: TrainerSettings) -> redis.Redis:

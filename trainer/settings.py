@@ -5,6 +5,8 @@ Rule 1. Everything that changes what a model learns from stands here or on the c
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from adapters.settings import StackSettings
@@ -61,3 +63,8 @@ class TrainerSettings(StackSettings):
     trainer_token: str = Field(
         "", description="token that `POST /retrain` asks for (Authorization: Bearer ...); empty: this machine only"
     )
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of the batch path's nightly snapshots."""
+        return self.state_dir / "snapshots"

@@ -132,6 +132,8 @@ def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_pat
         "stage_at_ms": 1_790_000_000_500,
         "threshold": rules.REVIEW_THRESHOLD,
         "marks": {"0": 1},
+        "batch_version": None,
+        "snapshot_date": None,
     }
     assert [DECISIONS[d] for d in batch.array("decision")] == ["review", "approve"]
     assert batch.array("score").tolist() == batch.array("rules_score").tolist() == [0.5, 0.0]
