@@ -34,10 +34,20 @@ PASSED_ON: Final = {
     "paths": ("monitoring", "paths", "What each path and version delivers on matured labels, beside its promise."),
 }
 
-# fraudstream bench NAME ... is python -m MODULE ...
+# fraudstream bench NAME ... is python -m MODULE COMMAND ...
+_HARNESS: Final = "benchmarks.harness"
 BENCHES: Final = {
-    "paths": ("benchmarks.paths", "Both paths on the same transactions of a generated world, by scenario."),
-    "handbook": ("benchmarks.handbook", "Train and test by the Handbook's protocol, beside its published results."),
+    "paths": ("benchmarks.paths", "", "Both paths on the same transactions of a generated world, by scenario."),
+    "handbook": ("benchmarks.handbook", "", "Train and test by the Handbook's protocol, beside its published results."),
+    "throughput": (_HARNESS, "throughput", "The highest rate that is held with bounded lag, the peers' beside ours."),
+    "latency": (
+        _HARNESS,
+        "latency",
+        "From the intended send to the score, in percentiles, and in which hop the time goes.",
+    ),
+    "features": (_HARNESS, "features", "The fold beside plain Python, and the whole backfill."),
+    "train": (_HARNESS, "train", "The nightly run: backfill, dataset, fit, evaluate, publish."),
+    "all": (_HARNESS, "all", "All of these but the handbook: what docs/performance.md is written from."),
 }
 
 app = typer.Typer(
@@ -54,7 +64,9 @@ models_app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
 dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks against published results.")
+bench_app = typer.Typer(
+    no_args_is_help=True, help="Benchmarks: performance beside peers, quality beside published results."
+)
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
@@ -285,8 +297,9 @@ models_app.command(
     context_settings=_TAKES_ALL,
     add_help_option=False,
 )(_passed_on("trainer", "diff-models"))
-for _name, (_module, _help) in BENCHES.items():
-    bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module))
+for _name, (_module, _command, _help) in BENCHES.items():
+    _run = _passed_on(_module, *filter(None, [_command]))
+    bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_run)
 
 
 def _end(message: str, code: int) -> NoReturn:
