@@ -22,7 +22,7 @@ from kafka.errors import KafkaError
 from adapters import backends
 from adapters.backends.child import Child, Identity, rotate
 from adapters.backends.docker_server import DockerServer
-from adapters.backends.ports import free_port_near
+from adapters.backends.ports import LOOPBACK, free_port_near
 from adapters.backends.server import Say, Server
 from adapters.init_topics import made_topics
 from adapters.kafka import TopicMismatchError
@@ -234,6 +234,9 @@ class Runner:
             "FRAUD_METRICS_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
         }
+        page = self._page_of(service)
+        if page:
+            environment["FRAUD_CONSOLE_PORT"] = str(page)
         child = Child(
             service.name,
             service.command,
@@ -241,11 +244,17 @@ class Runner:
             environment=environment,
             niceness=service.niceness,
         )
-        status = ServiceStatus(port, str(log))
+        status = ServiceStatus(port, str(log), page=f"http://{LOOPBACK}:{page}" if page else "")
         supervised = Supervised(service, child, status, self._clock)
         self.state.services[service.name] = status
         self._supervised.append(supervised)
         supervised.start()
+
+    def _page_of(self, service: Service) -> int:
+        """The port of the service's pages: the one that the environment names, else one near its own; 0 for none."""
+        if not service.page_port:
+            return 0
+        return int(os.environ.get("FRAUD_CONSOLE_PORT") or 0) or free_port_near(service.page_port)
 
     def _await_ready(self) -> None:
         began_s = self._clock()
@@ -266,6 +275,9 @@ class Runner:
             time.sleep(_TURN_S if waiting else 0)
         self.state.phase = "ready"
         self._save()
+        for one in self._supervised:
+            if one.status.page:
+                self._say(f"{one.service.name}: {one.status.page}")
         self._say("fraudstream is up")
 
     def _step(self) -> None:

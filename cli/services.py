@@ -18,13 +18,17 @@ CODE_FOLDER: Final = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together."""
+    """One process. port: of its metrics, when it is free. ends_with: services of equal number end together.
+
+    page_port: of the pages that it serves to a browser, when it is free; 0: it serves none.
+    """
 
     name: str
     arguments: tuple[str, ...]
     port: int
     ends_with: int
     niceness: int = 0
+    page_port: int = 0
 
     @property
     def command(self) -> list[str]:
@@ -39,6 +43,7 @@ SERVICES: Final = (
     Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
     Service("evaluator", ("monitoring", "evaluator"), 9106, ends_with=3, niceness=10),
     Service("watch", ("monitoring", "watch"), 9107, ends_with=3, niceness=10),
+    Service("console", ("monitoring", "console"), 9109, ends_with=3, niceness=5, page_port=8400),
 )
 PRODUCER_PORT: Final = 9105
 KAFKA_PORT: Final = 9092

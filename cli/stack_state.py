@@ -43,7 +43,7 @@ class ServerState(msgspec.Struct):
 
 
 class ServiceStatus(msgspec.Struct):
-    """A service. detail: why it is not ready."""
+    """A service. detail: why it is not ready. page: address of its pages for a browser, empty for none."""
 
     port: int
     log: str
@@ -51,6 +51,7 @@ class ServiceStatus(msgspec.Struct):
     process: Process | None = None
     restarts: int = 0
     detail: str = ""
+    page: str = ""
 
 
 class StackState(msgspec.Struct):

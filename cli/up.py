@@ -136,7 +136,8 @@ def _show(state: StackState) -> None:
         table.add_row(name, "up", server.address.rpartition("@")[2], pid, "", server.description)
     for name, one in state.services.items():
         pid = str(one.process.pid) if one.process else "-"
-        table.add_row(name, one.state, f"metrics on {one.port}", pid, str(one.restarts), one.detail)
+        where = one.page or f"metrics on {one.port}"
+        table.add_row(name, one.state, where, pid, str(one.restarts), one.detail)
     console.print(f"fraudstream: {state.phase}, partitions {state.partitions}")
     console.print(table)
     seen = progress(state)

@@ -118,7 +118,7 @@ function Drift() {
   return html`<${Card} title="Drift" wide aside=${value.reason ? null : `${value.rows.toLocaleString()} transactions of ${format.eventMinute(value.start_ms)} to ${format.eventMinute(value.end_ms)} UTC against what ${value.version} has learned from`}>
     ${value.reason && html`<p class="muted">${value.reason}.</p>`}
     ${!value.reason && value.raised.length > 0 && html`<p class="notice bad">Drifted: ${value.raised.map(title).join("; ")}.</p>`}
-    ${!value.reason && html`<dl class="facts-row">
+    ${!value.reason && html`<dl class="facts-row" style=${{ marginTop: "12px" }}>
       <${Fact} label="alarms" value=${format.count(value.raised.length)} kind=${value.raised.length ? "bad" : "good"} />
       <${Fact} label="alert rate" value=${format.share(value.alert_share, 2)} note=${`${format.share(value.alert_excess, 0)} of its limit`} />
       <${Fact} label="estimated precision" value=${format.share(value.precision, 0)} note="from the scores alone: blind to fraud that changes its habits" />

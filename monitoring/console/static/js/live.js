@@ -52,7 +52,7 @@ class Row extends Component {
   render({ alert, selected, onOpen }) {
     const codes = alert.reason_codes;
     const open = () => onOpen(alert.alert_id);
-    return html`<tr class=${selected ? "selected" : ""} data-alert=${alert.alert_id} onClick=${open}>
+    return html`<tr class=${`${selected ? "selected" : ""} ${Date.now() - alert.arrived < 1500 ? "fresh" : ""}`} data-alert=${alert.alert_id} onClick=${open}>
       <td class="when" data-label="event time"><time title=${`${format.eventMoment(alert.occurred_at_ms)} UTC, event time; scored at ${format.wallTime(alert.scored_at_ms)}, wall time`}>${format.eventTime(alert.occurred_at_ms)}<small>${format.eventDay(alert.occurred_at_ms)}</small></time></td>
       <td class="number amount" data-label="amount">${format.money(alert.amount_minor, alert.currency)}</td>
       <td data-label="card"><button class="link" onClick=${(event) => (event.stopPropagation(), open())} aria-label=${`Open the alert of card ${alert.card_id}, ${format.money(alert.amount_minor, alert.currency)}`}>${alert.card_id}</button></td>

@@ -80,8 +80,8 @@ export function Paths() {
     <div class="grid">
       <${Card} wide title="What is mature"><${Maturity} value=${value} />${!batch && html`<p class="notice">No score of the batch path is in these days: only the streaming path is drawn.</p>`}<//>
       <${Card} title="Precision and recall" wide><${Curves} delivered=${value.delivered} /><//>
-      <${Card} title="Delivered" wide aside=${`at ${value.alerts_per_day_max} alerts a day`}><${Table} delivered=${value.delivered} /><//>
-      <${Card} title="Share of each scenario that was not approved" wide aside="by the world's truth"><${Scenarios} delivered=${value.delivered} /><//>
+      <${Card} title="Delivered" aside=${`at ${value.alerts_per_day_max} alerts a day`}><${Table} delivered=${value.delivered} /><//>
+      <${Card} title="Share of each scenario that was not approved" aside="by the world's truth"><${Scenarios} delivered=${value.delivered} /><//>
     </div>
   </div>`;
 }

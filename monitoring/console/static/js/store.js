@@ -55,10 +55,10 @@ export function useStore() {
   return state;
 }
 
-function addAlerts(alerts) {
+function addAlerts(alerts, arrived = 0) {
   const fresh = alerts.filter((each) => !state.byId.has(each.alert_id)).reverse();
   if (!fresh.length) return;
-  for (const each of fresh) state.byId.set(each.alert_id, each);
+  for (const each of fresh) state.byId.set(each.alert_id, Object.assign(each, { arrived }));
   state.total += fresh.length;
   state.alerts = [...fresh, ...state.alerts];
   for (const gone of state.alerts.splice(KEPT)) state.byId.delete(gone.alert_id);
@@ -96,7 +96,7 @@ const take = {
     if (values.pulse) pulse(values.pulse);
     state.connection = "live";
   },
-  alerts: (values) => addAlerts(values.alerts),
+  alerts: (values) => addAlerts(values.alerts, Date.now()),
   known: (values) => overlay(values.known),
   dropped: (values) => (state.lost += values.alerts),
   pulse,
