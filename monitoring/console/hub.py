@@ -102,7 +102,7 @@ class Hub:
             if resumed.from_scratch
             else self.book.known(e.alert.transaction_id for e in self.book.newest()),
             "training": self.training,
-            "pulse": self.pulse or None,
+            "pulse": {**self.pulse, "world": self.timeline.values(self._wall_ms())} if self.pulse else None,
         }
         return frame("hello", values, self.book.place(), RETRY_MS)
 

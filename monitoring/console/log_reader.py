@@ -62,7 +62,7 @@ class LogReader:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
         self._answered_s = time.monotonic()
-        self.fault: str | None = "Kafka has not been asked yet"
+        self.fault: str | None = None
 
     def start(self) -> None:
         """Begin to read."""

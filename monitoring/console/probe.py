@@ -47,7 +47,13 @@ class Probe:
                 await self._look()
             except Exception:
                 log.exception("the look failed; the next one follows")
-            await asyncio.sleep(PULSE_S if self._hub.stream.readers else SELDOM_S)
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        waited = 0.0
+        while waited < (PULSE_S if self._hub.stream.readers else SELDOM_S):
+            await asyncio.sleep(PULSE_S / 4)
+            waited += PULSE_S / 4
 
     def close(self) -> None:
         """Let go of the threads."""

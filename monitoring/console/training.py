@@ -32,7 +32,7 @@ class TrainingFeed:
         self._stop = threading.Event()
         self._after = "0-0"
         self._thread = threading.Thread(target=self._run, name="training-feed", daemon=True)
-        self.fault: str | None = "Redis has not been asked yet"
+        self.fault: str | None = None
 
     def start(self) -> None:
         """Begin to follow."""

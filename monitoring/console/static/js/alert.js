@@ -7,7 +7,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
 import * as format from "./format.js";
 import { Label, OtherScores } from "./live.js";
-import { Fault, Loading, Pill, Score, Spark, useLoaded } from "./parts.js";
+import { Fault, Loading, Pill, Score, Spark, useLoaded, useWidth } from "./parts.js";
 import { get, post, say, state, useStore, words } from "./store.js";
 
 const BARS = 10;
@@ -65,8 +65,8 @@ function Contributions({ explanation, features }) {
 
 /** The card's payments of the last 30 days, this one marked. */
 function History({ points, alert }) {
+  const [box, width] = useWidth(420);
   if (points.length < 2) return html`<p class="muted small">No earlier payment of this card in 30 days.</p>`;
-  const width = 560;
   const height = 150;
   const pad = { left: 46, right: 10, top: 10, bottom: 24 };
   const from = points[0].occurred_at_ms;
@@ -75,7 +75,7 @@ function History({ points, alert }) {
   const x = (ms) => pad.left + ((ms - from) / span) * (width - pad.left - pad.right);
   const y = (minor) => height - pad.bottom - Math.sqrt(minor / top) * (height - pad.top - pad.bottom);
   const ticks = [0, top / 4, top];
-  return html`<figure class="history">
+  return html`<figure class="history" ref=${box}>
     <svg viewBox=${`0 0 ${width} ${height}`} role="img" aria-label=${`${points.length} payments of this card since ${format.eventMinute(from)}, event time; this one is ${format.money(alert.amount_minor)}, the largest ${format.money(top)}`}>
       ${ticks.map((tick) => html`<g key=${tick}><line class="grid" x1=${pad.left} x2=${width - pad.right} y1=${y(tick)} y2=${y(tick)} /><text x=${pad.left - 6} y=${y(tick) + 4} text-anchor="end">${format.money(tick, "EUR", 0)}</text></g>`)}
       ${points.map((point) => {

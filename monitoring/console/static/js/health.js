@@ -6,7 +6,7 @@
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 import { Chart } from "./chart.js";
 import * as format from "./format.js";
-import { Card, Confirm, Empty, Fact, Fault, Loading, Pill, useLoaded } from "./parts.js";
+import { Card, Confirm, Empty, Fact, Fault, Loading, Pill, useLoaded, useWidth } from "./parts.js";
 import { changed, get, post, say, state, useStore, words } from "./store.js";
 
 const STAGES = [
@@ -85,15 +85,19 @@ function Distribution({ column }) {
   const { value, fault, again } = useLoaded(() => get(`/api/drift/${encodeURIComponent(column)}`), [column], 15000);
   if (fault) return html`<${Fault} text=${fault} again=${again} />`;
   if (!value) return html`<${Loading} what="Loading the distributions" />`;
+  return html`<${Bins} value=${value} column=${column} />`;
+}
+
+function Bins({ value, column }) {
+  const [box, width] = useWidth(520);
   if (value.reason) return html`<p class="muted">${value.reason}.</p>`;
   const bars = value.reference.bins.map((reference, i) => ({ name: binName(value, i), reference, served: value.served.bins[i] }));
   bars.push({ name: "unseen", reference: value.reference.unseen, served: value.served.unseen }, { name: "no value", reference: value.reference.no_value, served: value.served.no_value });
   const shown = bars.filter((bar, i) => i < bars.length - 2 || bar.reference + bar.served > 0);
   const most = Math.max(...shown.flatMap((bar) => [bar.reference, bar.served]), 0.01);
-  const width = 520;
   const step = width / shown.length;
   const size = (part) => (part / most) * 120;
-  return html`<figure style=${{ margin: 0 }}>
+  return html`<figure style=${{ margin: 0 }} ref=${box}>
     <svg class="bins" viewBox=${`0 0 ${width} 168`} role="img" aria-label=${`Shares by bin of ${column}: ${shown.map((bar) => `${bar.name}: reference ${format.share(bar.reference)}, served ${format.share(bar.served)}`).join("; ")}`}>
       ${shown.map((bar, i) => html`<g key=${bar.name} transform=${`translate(${i * step} 0)`}>
         <rect class="ref" x=${step * 0.14} width=${step * 0.34} y=${128 - size(bar.reference)} height=${size(bar.reference)}><title>${`${bar.name}: reference ${format.share(bar.reference)}`}</title></rect>

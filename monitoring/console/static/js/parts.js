@@ -62,10 +62,22 @@ export function Spark({ values, label, width = 120, height = 26 }) {
     pen = "L";
   });
   const last = values[values.length - 1];
-  return html`<svg class="spark" width=${width} height=${height} role="img" aria-label=${label}>
+  return html`<svg class="spark" viewBox=${`0 0 ${width} ${height}`} height=${height} preserveAspectRatio="none" role="img" aria-label=${label}>
     <path d=${path} />
     ${format.known(last) && html`<circle cx=${x(values.length - 1)} cy=${y(last)} r="3" />`}
   </svg>`;
+}
+
+/** The width of an element in pixels, kept up to date: drawings are made for it, so that their text stays readable. */
+export function useWidth(initial) {
+  const box = useRef(null);
+  const [width, setWidth] = useState(initial);
+  useEffect(() => {
+    const watch = new ResizeObserver(([entry]) => setWidth(Math.max(220, Math.round(entry.contentRect.width))));
+    if (box.current) watch.observe(box.current);
+    return () => watch.disconnect();
+  }, []);
+  return [box, width];
 }
 
 /** Load something, and load it again every `everyMs`; keeps what it had while it loads. */

@@ -5,7 +5,7 @@
  */
 import { html, useState } from "../vendor/preact-htm.js";
 import * as format from "./format.js";
-import { Card, Confirm, Empty, Fact, Pill } from "./parts.js";
+import { Card, Confirm, Empty, Fact, Pill, useWidth } from "./parts.js";
 import { post, say, state, useStore } from "./store.js";
 
 const SPEEDS = [{ speed: 1, name: "real time" }, { speed: 60, name: "1 min = 1 h" }, { speed: 360, name: "1 min = 6 h" }, { speed: 1440, name: "1 min = 1 day" }];
@@ -52,15 +52,15 @@ function Runs({ runs, clock }) {
 
 /** A bar for each run, a dot where it was first caught, a line for now. */
 function Timeline({ runs, clock }) {
+  const [box, width] = useWidth(900);
   const now = clock?.event_ms ?? Math.max(...runs.map((run) => run.end_ms));
   const from = Math.min(...runs.map((run) => run.begin_ms), now);
   const to = Math.max(...runs.map((run) => Math.min(run.end_ms, now + 6 * 3600e3)), now);
   const span = Math.max(1, to - from);
-  const left = 150;
-  const width = 900;
+  const left = width < 500 ? 106 : 150;
   const x = (ms) => left + ((Math.min(Math.max(ms, from), to) - from) / span) * (width - left - 30);
   const height = runs.length * 26 + 34;
-  return html`<svg class="timeline" viewBox=${`0 0 ${width} ${height}`} role="img" aria-label=${`Timeline of ${runs.length} runs from ${format.eventMinute(from)} to ${format.eventMinute(to)}, event time; the table below has the same facts`}>
+  return html`<div ref=${box}><svg class="timeline" viewBox=${`0 0 ${width} ${height}`} role="img" aria-label=${`Timeline of ${runs.length} runs from ${format.eventMinute(from)} to ${format.eventMinute(to)}, event time; the table below has the same facts`}>
     ${runs.map((run, i) => html`<g key=${run.run_id} transform=${`translate(0 ${i * 26 + 6})`}>
       <text class="name" x="0" y="14">${run.scenario}</text>
       <rect class="run" x=${x(run.begin_ms)} y="4" height="12" rx="3" width=${Math.max(3, x(run.end_ms) - x(run.begin_ms))}><title>${`${format.eventMinute(run.begin_ms)} to ${format.eventMinute(run.end_ms)}`}</title></rect>
@@ -69,7 +69,7 @@ function Timeline({ runs, clock }) {
     <line class="now" x1=${x(now)} x2=${x(now)} y1="0" y2=${height - 22} />
     ${x(now) - left > 280 && html`<text x=${left} y=${height - 6}>${format.eventMinute(from)}</text>`}<text x=${x(now)} y=${height - 6} text-anchor=${x(now) - left > 160 ? "end" : "start"}>now ${format.eventMinute(now)}</text>
   </svg>
-  <p class="chart-legend" style=${{ marginBottom: "12px" }}><span><i style=${{ background: "var(--accent)" }}></i>run</span><span><i style=${{ background: "var(--good)" }}></i>first alert</span></p>`;
+  <p class="chart-legend" style=${{ marginBottom: "12px" }}><span><i style=${{ background: "var(--accent)" }}></i>run</span><span><i style=${{ background: "var(--good)" }}></i>first alert</span></p></div>`;
 }
 
 function Start({ scenario, world, onClose }) {
