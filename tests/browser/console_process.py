@@ -53,6 +53,12 @@ class ConsoleProcess:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         until(f"the console answers; its log is {self.log}", lambda: self.get("/api/session")[0] == 200)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     def end(self) -> int:
         """End by SIGTERM; return its exit code."""
         assert self._process is not None

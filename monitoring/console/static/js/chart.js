@@ -6,6 +6,7 @@
  * Rule 3. What the chart shows stands in a sentence for who cannot see it (`label`).
  */
 import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+import { wallTime } from "./format.js";
 
 let library = null;
 function uplot() {
@@ -54,7 +55,7 @@ export function Chart({ series, data, label, height = 220, time = false, xText, 
         legend: { show: false },
         cursor: { points: { size: 6 }, drag: { x: false, y: false } },
         scales: { x: { time }, y },
-        axes: [{ ...axis, ...(xText ? { values: (_, ticks) => ticks.map(xText) } : {}) }, { ...axis, size: ySize, ...(yText ? { values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : yText(tick))) } : {}) }],
+        axes: [{ ...axis, ...(time ? { space: 74, values: (_, ticks) => ticks.map((tick) => wallTime(tick * 1000)) } : {}), ...(xText ? { values: (_, ticks) => ticks.map(xText) } : {}) }, { ...axis, size: ySize, ...(yText ? { values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : yText(tick))) } : {}) }],
         series: [{}, ...series.map((each) => ({ label: each.name, stroke: colour(each.colour), width: 1.8, dash: each.dash, points: { show: false } }))],
         hooks: { draw: [(u) => drawMarks(u, now.current)] },
       };

@@ -23,7 +23,7 @@ function Stage({ stage, signs }) {
   const rate = stage.key === "producer" ? signs.produced_per_s : stage.key === "archiver" ? signs.archived_per_s : of?.rate;
   const lag = signs.lag_s[stage.lag];
   const rows = [
-    of && ["p50 / p95 / p99", [of.latency_s.p50, of.latency_s.p95, of.latency_s.p99].map(format.duration).join(" / ")],
+    ...(of ? ["p50", "p95", "p99"].map((name) => [name, format.duration(of.latency_s[name])]) : []),
     stage.lag && ["lag", format.known(lag) ? `${format.duration(lag)}, ${format.count(signs.lag_records[stage.lag] ?? 0)} records` : "–"],
     of && format.known(of.watermark) && ["watermark", `offset ${format.count(of.watermark)}`],
     of && ["event time", format.eventMinute(of.event_time_ms)],
@@ -62,7 +62,7 @@ function Parity({ parity }) {
   const wrong = Object.values(parity.wrong).reduce((sum, each) => sum + each, 0);
   const rounds = Object.values(parity.rounds).reduce((sum, each) => sum + each, 0);
   const broken = Object.entries(parity.features);
-  return html`<${Card} title="Parity" aside="served against recomputed from the lake, bit for bit">
+  return html`<${Card} title="Parity" wide aside="served against recomputed from the lake, bit for bit">
     ${parity.compared === null
       ? html`<${Empty} title="Not measured yet">The watch compares a sample every few minutes (<code>FRAUD_PARITY_EVERY_S</code>).<//>`
       : html`<dl class="facts-row">
