@@ -7,7 +7,7 @@ UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo up down test check format docs bench clean
+.PHONY: help setup demo up down test quick check format docs bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,7 +38,10 @@ down: setup ## end the stack
 	@$(RUN)/fraudstream down
 
 test: setup ## every test this machine can run; the header names the real backends
-	@$(RUN)/python -m pytest $(ARGS)
+	@$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+quick: setup ## the unit and parity tests, without the long one
+	@$(RUN)/python -m pytest --numprocesses 2 --dist loadfile -m "not volume and not soak" tests/unit tests/parity $(ARGS)
 
 check: setup ## lint, format, types, import rule
 	@$(RUN)/ruff check .

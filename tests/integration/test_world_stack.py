@@ -19,6 +19,8 @@ import pytest
 
 from adapters.backends.child import polled
 from cli.services import CODE_FOLDER, SERVICES
+from fraud.labels import parse_label
+from tests.integration.faults.logs import read_logs
 from tests.integration.terminal import Terminal, stack_up
 
 pytestmark = pytest.mark.timeout(420)
@@ -123,11 +125,9 @@ def test_a_verdict_of_a_person_becomes_a_label(terminal: Terminal, live: subproc
     assert nobody.returncode == 2 and "the log has no alert nobody" in nobody.stderr
 
     def labelled() -> bool:
-        lines = terminal.fraudstream(
-            "topics", "tail", "labels", "--from-start", "--limit", "200", "--json"
-        ).stdout.splitlines()
-        labels = [json.loads(line)["value"] for line in lines]
-        return any(one["transaction_id"] == alert["transaction_id"] and one["source"] == "analyst" for one in labels)
+        ((records,),) = read_logs(terminal.state().servers["kafka"].address, ["labels"]).values()
+        labels = [parse_label(record.value, record.key) for record in records]
+        return any(one.transaction_id == alert["transaction_id"] and one.source == "analyst" for one in labels)
 
     assert eventually(labelled)
 
