@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from fraud.alert import Alert
@@ -19,6 +20,7 @@ from fraud.disposition import Disposition
 KNOWN_MAX: Final = 50_000
 SHOWN_AT_FIRST: Final = 100
 SIMILAR_MAX: Final = 5
+JUDGED_MAX: Final = 2_000  # as many alerts as a page keeps
 _SAME_CARD, _SAME_TERMINAL = 1.0, 0.5
 
 Places = dict[int, int]
@@ -129,6 +131,11 @@ class AlertBook:
         entries = [self._by_transaction[each] for each in transaction_ids if each in self._by_transaction]
         names = ("alert_id", "other_scores", "is_fraud", "label_source", "verdict")
         return [{name: self.values(entry)[name] for name in names} for entry in entries]
+
+    def judged(self) -> list[dict[str, Any]]:
+        """What is known of those of the newest alerts that have a label or a verdict."""
+        newest = (entry.alert.transaction_id for entry in islice(self.newest(), JUDGED_MAX))
+        return self.known(each for each in newest if each in self._labels or each in self._verdicts)
 
     def place(self) -> str:
         """The place after everything that is kept, as an event's id: `partition:next,...`."""

@@ -2,7 +2,7 @@
 
 Rule 1. State changes on the event loop's thread only; the reader and the probes hand over what they have found.
 Rule 2. A change and its frame are one step, so that a browser that joins misses nothing and gets nothing twice.
-Rule 3. Alerts of one poll are one frame: a burst costs a browser one redraw.
+Rule 3. Alerts of one poll are a few frames: a burst costs a browser one redraw, and no frame is large.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from monitoring.console.dead_letters import DeadLetters
 from monitoring.console.stream import RETRY_MS, Stream, frame
 from monitoring.console.timeline import Timeline
 
+ALERTS_OF_FRAME_MAX: Final = 200
 OTHER_SCORES: Final = ("rules_score", "challenger_score", "batch_score")
 _DEAD_LETTERS: Final = ".dlq"
 
@@ -98,18 +99,19 @@ class Hub:
             "lost": resumed.lost,
             "alerts": [self.book.values(entry) for entry in resumed.entries],
             # Labels and verdicts that came meanwhile are about alerts that the browser has already.
-            "known": []
-            if resumed.from_scratch
-            else self.book.known(e.alert.transaction_id for e in self.book.newest()),
+            "known": [] if resumed.from_scratch else self.book.judged(),
             "training": self.training,
             "pulse": {**self.pulse, "world": self.timeline.values(self._wall_ms())} if self.pulse else None,
         }
         return frame("hello", values, self.book.place(), RETRY_MS)
 
     def _tell(self) -> None:
-        if self._fresh:
-            values = {"alerts": [self.book.values(entry) for entry in self._fresh]}
-            self.stream.put(frame("alerts", values, self.book.place()), len(self._fresh))
+        for first in range(0, len(self._fresh), ALERTS_OF_FRAME_MAX):
+            part = self._fresh[first : first + ALERTS_OF_FRAME_MAX]
+            # Only the last moves the place: a browser that is cut off in between gets all of them again, and knows them.
+            is_last = first + ALERTS_OF_FRAME_MAX >= len(self._fresh)
+            values = {"alerts": [self.book.values(entry) for entry in part]}
+            self.stream.put(frame("alerts", values, self.book.place() if is_last else None), len(part))
         if self._news_of and (known := self.book.known(dict.fromkeys(self._news_of))):
             self.stream.put(frame("known", {"known": known}))
         if self._letters:

@@ -11,12 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 FRAMES_KEPT: Final = 512
+BYTES_KEPT: Final = 8 * 1024 * 1024
 QUIET_S: Final = 15.0
 RETRY_MS: Final = 1_000
 _encode = msgspec.json.Encoder().encode
@@ -34,10 +36,13 @@ class _Kept:
 
 
 class Stream:
-    """The ring. `readers`: how many browsers follow now."""
+    """The ring, of at most `kept` frames and `kept_bytes` bytes. `readers`: how many browsers follow now."""
 
-    def __init__(self, kept: int = FRAMES_KEPT) -> None:
-        self._frames: deque[_Kept] = deque(maxlen=kept)
+    def __init__(self, kept: int = FRAMES_KEPT, kept_bytes: int = BYTES_KEPT) -> None:
+        self._kept = kept
+        self._kept_bytes = kept_bytes
+        self._frames: deque[_Kept] = deque()
+        self._bytes = 0
         self._next = 0
         self._alerts = 0
         self._changed = asyncio.Event()
@@ -49,6 +54,9 @@ class Stream:
         self._frames.append(_Kept(data, self._alerts))
         self._alerts += alerts
         self._next += 1
+        self._bytes += len(data)
+        while len(self._frames) > 1 and (len(self._frames) > self._kept or self._bytes > self._kept_bytes):
+            self._bytes -= len(self._frames.popleft().data)
         self._wake()
 
     def close(self) -> None:
@@ -82,7 +90,7 @@ class Stream:
         lost = 0
         if at < oldest:
             lost, at = self._frames[0].alerts_before - seen, oldest
-        ready = [kept.data for kept in list(self._frames)[at - oldest :]]
+        ready = [kept.data for kept in islice(self._frames, at - oldest, None)]
         return lost, ready, self._next, self._alerts
 
     def _wake(self) -> None:

@@ -16,7 +16,7 @@ from fraud.simulation import ScenarioRun, Simulation
 from fraud.truth import Truth
 
 ALERTED_MAX: Final = 100_000
-STEERED_MAX: Final = 200
+STEERED_MAX: Final = 20
 
 
 @dataclass(slots=True)

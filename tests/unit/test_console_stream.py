@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from fraud.alert import Alert
 from fraud.disposition import Disposition
 from monitoring.console.alert_book import AlertBook, Told
+from monitoring.console.hub import Hub
 from monitoring.console.stream import Stream, frame
 
 
@@ -68,6 +70,20 @@ def test_a_slow_browser_loses_the_oldest_frames_and_is_told_how_many_alerts() ->
     assert hello == b"hello"
     assert data_of(dropped) == {"alerts": 3}
     assert rest == [b"frame 2", b"frame 3", b"frame 4"]
+
+
+def test_the_ring_is_bounded_by_its_bytes_too() -> None:
+    async def run() -> list[bytes]:
+        stream = Stream(kept=100, kept_bytes=2_500)
+        browser = stream.follow(b"hello")
+        first = await taken(browser, 1)
+        for _ in range(10):
+            stream.put(bytes(1_000), alerts=1)
+        return first + await taken(browser, 3)
+
+    _, dropped, *rest = asyncio.run(run())
+    assert data_of(dropped) == {"alerts": 8}
+    assert len(rest) == 2
 
 
 def test_a_browser_that_keeps_up_is_told_of_no_loss() -> None:
@@ -141,6 +157,13 @@ def test_a_label_that_comes_before_its_alert_is_shown_with_it() -> None:
     assert book.known(["t1", "unknown"])[0]["label_source"] == "analyst"
 
 
+def test_a_page_that_comes_back_gets_the_labels_and_verdicts_that_it_missed() -> None:
+    book = book_of(5)
+    book.label("t3", Told(True, "chargeback", 5))
+    book.verdict(Disposition("t1", "c1", "m1", 1, "dismissed", 1))
+    assert {each["alert_id"] for each in book.judged()} == {"0-1", "0-3"}
+
+
 def test_the_first_verdict_counts() -> None:
     book = book_of(2)
     said = [Disposition("t1", "c1", "m1", 1, verdict, 1) for verdict in ("confirmed", "dismissed")]  # type: ignore[arg-type]
@@ -161,3 +184,42 @@ def test_the_book_lets_the_oldest_go() -> None:
     book = book_of(30, kept=10)
     assert book.get("0-19") is None
     assert book.get("0-20") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """A record as kafka-python gives it."""
+
+    topic: str
+    offset: int
+    value: bytes
+    key: bytes | None = None
+    partition: int = 0
+    timestamp: int = 1_795_000_000_000
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def polled(alerts: Iterable[Alert]) -> list[Polled]:
+    return [Polled("alerts", each.origin_offset, each.to_json()) for each in alerts]
+
+
+def test_a_burst_comes_in_small_frames_and_only_the_last_moves_the_place() -> None:
+    async def run() -> list[bytes]:
+        hub = Hub(kept=1000)
+        browser = hub.stream.follow(hub.greeting(None))
+        await taken(browser, 1)
+        hub.take(polled(alert(i) for i in range(450)))
+        return await taken(browser, 3)
+
+    frames = asyncio.run(run())
+    assert [len(data_of(each)["alerts"]) for each in frames] == [200, 200, 50]
+    assert [b"\nid: 0:450\n" in each for each in frames] == [False, False, True]
+
+
+def test_what_is_no_message_is_left_out_and_the_rest_is_taken() -> None:
+    async def run() -> Any:
+        hub = Hub(kept=10)
+        hub.take([Polled("alerts", 0, b"<script>"), *polled([alert(1)]), Polled("labels", 0, b"{}")])
+        return data_of(hub.greeting(None))
+
+    assert [each["alert_id"] for each in asyncio.run(run())["alerts"]] == ["0-1"]
