@@ -139,7 +139,9 @@ class Hub:
 
     def _scores(self, record: Any) -> None:
         batch = packed.unpack(record.value, (packed.SCORES,))
-        names = [name for name in OTHER_SCORES if name in batch.columns]
+        # What decided stands in the alert already.
+        decided = f"{batch.meta.get('model_version')}_score"
+        names = [name for name in OTHER_SCORES if name in batch.columns and name != decided]
         for row in (batch.array("decision") != APPROVE).nonzero()[0].tolist():
             alert_id = alert_id_of(int(batch.array("origin_partition")[row]), int(batch.array("origin_offset")[row]))
             found = {name.removesuffix("_score"): float(batch.array(name)[row]) for name in names}

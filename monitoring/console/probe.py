@@ -72,12 +72,12 @@ class Probe:
 
 
 def _point(signs: dict[str, Any]) -> list[float | None]:
-    end_to_end, lags = signs["end_to_end_s"], signs["lag_s"].values()
+    end_to_end = signs["end_to_end_s"]
     return [
         round(time.time() * 1000),
         signs["scored_per_s"],
         end_to_end["p50"],
         end_to_end["p95"],
         end_to_end["p99"],
-        max(lags, default=None),
+        signs["lag_to_score_s"],
     ]

@@ -73,7 +73,6 @@ function Vitals() {
   const { pulse } = useStore();
   const signs = pulse?.vitals;
   const clock = pulse?.world?.clock;
-  const lag = signs ? Math.max(0, ...Object.values(signs.lag_s)) : null;
   const eventMs = clock ? clock.event_ms : signs?.event_time_ms;
   return html`<header class="vitals">
     <${Connection} />
@@ -81,7 +80,7 @@ function Vitals() {
       <div><dt>event time</dt><dd>${format.eventMinute(eventMs)} UTC${clock && html`<small>${clock.paused ? " paused" : ` ${format.number(clock.speed, 0)}×`}</small>`}</dd></div>
       <div><dt>scored</dt><dd>${format.rate(signs?.scored_per_s)} <small>tx/s</small></dd></div>
       <div><dt>in log to score, p95</dt><dd>${format.duration(signs?.end_to_end_s.p95)}</dd></div>
-      <div><dt>lag</dt><dd>${signs && Object.keys(signs.lag_s).length ? format.duration(lag) : "–"}</dd></div>
+      <div><dt>lag to score</dt><dd>${format.duration(signs?.lag_to_score_s)}</dd></div>
       <div class="optional"><dt>decides</dt><dd>${signs?.model ?? "–"}</dd></div>
     </dl>
   </header>`;

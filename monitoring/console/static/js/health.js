@@ -17,7 +17,7 @@ const STAGES = [
   { key: "archiver", name: "Lake", service: "archiver", lag: "archiver" },
 ];
 
-function Stage({ stage, signs }) {
+function Stage({ stage, signs, world }) {
   const of = signs.stages[stage.key];
   const down = signs.down.includes(stage.service);
   const rate = stage.key === "producer" ? signs.produced_per_s : stage.key === "archiver" ? signs.archived_per_s : of?.rate;
@@ -29,16 +29,17 @@ function Stage({ stage, signs }) {
     of && ["event time", format.eventMinute(of.event_time_ms)],
     stage.key === "producer" && ["simulated", format.eventMinute(signs.simulated_ms)],
   ].filter(Boolean);
-  return html`<div class=${`stage ${down ? "bad" : ""}`}>
+  const absent = stage.key !== "producer" ? "does not answer" : world ? "runs, and shows no metrics here" : "no world is running";
+  return html`<div class=${`stage ${down && stage.key !== "producer" ? "bad" : ""}`}>
     <h3>${stage.name}</h3>
-    ${down ? html`<p class="small">${stage.key === "producer" ? "no world is running" : "does not answer"}</p>` : html`<div class="big">${format.rate(rate)} <small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small></div>`}
+    ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} <small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small></div>`}
     ${!down && html`<dl>${rows.map(([label, value]) => html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`}
   </div>`;
 }
 
-function Pipeline({ signs }) {
+function Pipeline({ signs, world }) {
   return html`<${Card} title="Pipeline" wide aside=${`rates and percentiles over the last ${format.number(signs.seconds, 0)} s, wall time; watermark and event time UTC`}>
-    <div class="pipe">${STAGES.map((stage) => html`<${Stage} key=${stage.key} stage=${stage} signs=${signs} />`)}</div>
+    <div class="pipe">${STAGES.map((stage) => html`<${Stage} key=${stage.key} stage=${stage} signs=${signs} world=${world} />`)}</div>
     <div class="lights">
       ${signs.up.map((name) => html`<${Pill} key=${name} kind="good">${name} up<//>`)}
       ${signs.down.filter((name) => name !== "producer").map((name) => html`<${Pill} key=${name} kind="bad">${name} does not answer<//>`)}
@@ -116,7 +117,7 @@ function Drift() {
   const [all, setAll] = useState(false);
   if (fault) return html`<${Card} title="Drift" wide><${Fault} text=${fault} again=${again} /><//>`;
   if (!value) return html`<${Card} title="Drift" wide><${Loading} what="Loading the judgement" /><//>`;
-  const columns = value.reason ? [{ name: "score" }, { name: "request_amount_minor" }] : Object.entries(value.columns).map(([name, verdict]) => ({ name, ...verdict })).sort((a, b) => b.excess - a.excess);
+  const columns = value.reason ? [] : Object.entries(value.columns).map(([name, verdict]) => ({ name, ...verdict })).sort((a, b) => b.excess - a.excess);
   const column = chosen ?? columns[0]?.name;
   const title = (name) => (name === "score" ? "The score itself" : words(name.toUpperCase()).title);
   return html`<${Card} title="Drift" wide aside=${value.reason ? null : `${value.rows.toLocaleString()} transactions of ${format.eventMinute(value.start_ms)} to ${format.eventMinute(value.end_ms)} UTC against what ${value.version} has learned from`}>
@@ -128,9 +129,9 @@ function Drift() {
       <${Fact} label="estimated precision" value=${format.share(value.precision, 0)} note="from the scores alone: blind to fraud that changes its habits" />
       <${Fact} label="estimated recall" value=${format.share(value.recall, 0)} />
     </dl>`}
-    <div class="two" style=${{ marginTop: "16px" }}>
+    ${!value.reason && html`<div class="two" style=${{ marginTop: "16px" }}>
       <div>
-        <p class="muted small">${value.reason ? "Distributions so far:" : "Distance, as a share of the limit at which an alarm begins to be raised:"}</p>
+        <p class="muted small">Distance, as a share of the limit at which an alarm begins to be raised:</p>
         <div class="meter">
           ${(all ? columns : columns.slice(0, 10)).map((each) => html`<button key=${each.name} class="meter-row" aria-pressed=${each.name === column} onClick=${() => setChosen(each.name)} title=${each.distances ? `PSI ${format.number(each.distances.psi, 3)}, Jensen-Shannon ${format.number(each.distances.jensen_shannon, 3)}, KS ${format.number(each.distances.ks, 3)}` : each.name}>
             <span class="meter-name">${title(each.name)}</span>
@@ -141,7 +142,7 @@ function Drift() {
         ${columns.length > 10 && html`<button class="quiet" onClick=${() => setAll(!all)}>${all ? "The farthest ten" : `All ${columns.length}`}</button>`}
       </div>
       <div>${column && html`<h3 style=${{ marginTop: 0 }}>${title(column)}</h3><${Distribution} column=${column} />`}</div>
-    </div>
+    </div>`}
   <//>`;
 }
 
@@ -191,7 +192,7 @@ export function Health() {
   return html`<div>
     <div class="page-head"><h1>Health</h1></div>
     ${signs && signs.up.length + signs.down.length > 0
-      ? html`<div class="grid"><${Pipeline} signs=${signs} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} /><${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
+      ? html`<div class="grid"><${Pipeline} signs=${signs} world=${pulse.world?.clock} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} /><${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
       : html`<div class="grid"><${Card} wide>${signs ? html`<${Empty} title="No service is known here"><p>Start the stack with <code>fraudstream up</code>, or name the services' metrics pages with <code>FRAUD_CONSOLE_TARGETS</code>.</p><//>` : html`<${Loading} what="Reading the vital signs" />`}<//><${Drift} /><${DeadLetters} counted=${[]} /></div>`}
   </div>`;
 }
