@@ -59,6 +59,8 @@ docs: setup ## write the generated pages of docs/, and Grafana's dashboards
 bench: setup ## the benchmarks behind the numbers in docs/measured.md
 	@$(RUN)/python -m benchmarks.fold
 	@$(RUN)/python -m benchmarks.fold_memory
+	@$(RUN)/python -m benchmarks.feature_worker
+	@$(RUN)/python -m benchmarks.cold_start
 	@$(RUN)/python -m benchmarks.simulator
 	@$(RUN)/python -m benchmarks.world
 

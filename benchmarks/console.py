@@ -47,7 +47,7 @@ SCORES_ROWS: Final = 20
 ALERTS_PER_S: Final = 5
 # Notes when each row came into the document, and the longest time between two frames.
 WATCH: Final = """
-window.seen = {}; window.longest = 0; window.frames = 0;
+window.seen = {}; window.longest = 0; window.frames = 0; window.slow = 0;
 new MutationObserver((changes) => {
   for (const change of changes) for (const node of change.addedNodes) {
     if (node.dataset?.alert) window.seen[node.dataset.alert] = performance.timeOrigin + performance.now();
@@ -56,6 +56,7 @@ new MutationObserver((changes) => {
 let last = performance.now();
 const frame = (now) => {
   window.longest = Math.max(window.longest, now - last);
+  window.slow += now - last > 100;
   last = now; window.frames += 1; requestAnimationFrame(frame);
 };
 requestAnimationFrame(frame);
@@ -185,7 +186,7 @@ def to_screen(page: Any, log: Log, seconds: float) -> str:
 
 def flood(page: Any, log: Log, alerts: int, per_s: int) -> str:
     """Frames and memory while and after many alerts pass."""
-    page.evaluate("window.longest = 0; window.frames = 0")
+    page.evaluate("window.longest = 0; window.frames = 0; window.slow = 0")
     began = due = time.monotonic()
     for _ in range(alerts // 100):
         for _ in range(100):
@@ -195,10 +196,11 @@ def flood(page: Any, log: Log, alerts: int, per_s: int) -> str:
     log.flush()
     took = time.monotonic() - began
     page.wait_for_timeout(3000)
-    longest, frames = page.evaluate("[window.longest, window.frames]")
+    longest, frames, slow = page.evaluate("[window.longest, window.frames, window.slow]")
     heap = page.evaluate("(globalThis.gc?.(), performance.memory.usedJSHeapSize)")
     return (
-        f"{alerts:,} alerts at {alerts / took:,.0f} a second: longest frame {longest:.0f} ms of {frames:,}, "
+        f"{alerts:,} alerts at {alerts / took:,.0f} a second: {slow} of {frames:,} frames took over 100 ms, the longest "
+        f"{longest:.0f} ms; "
         f"heap {heap / 1e6:.0f} MB"
     )
 

@@ -20,6 +20,7 @@ from cli.failure import CommandError
 PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
     "features": ("trainer", "features", "Compute features over a file, without Kafka."),
+    "lake": ("trainer", "lake", "The lake: what it holds, its gaps; merge its files, let go of the oldest."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
     "world": ("producer", "world", "Stream the generated world, or describe it."),
     "clock": ("producer", "clock", "The simulated clock: show it, change its pace, pause it."),
@@ -116,6 +117,18 @@ def retrain(
     from cli.retrain import retrain
 
     raise typer.Exit(retrain(as_of, wait, as_json))
+
+
+@app.command()
+def score(
+    file: Annotated[str, typer.Argument(help="a file of one transaction (JSON) a line; - for standard input")],
+    features: Annotated[bool, typer.Option("--features", help="print each feature vector, too")] = False,
+    api: Annotated[str | None, typer.Option(help="address of the API; default: the running stack's")] = None,
+) -> None:
+    """Ask the API for the score of each transaction, without sending it: one JSON line each; 1 when any was refused."""
+    from cli.score import score
+
+    raise typer.Exit(score(file, api, features))
 
 
 @alerts_app.command("watch")

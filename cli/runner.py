@@ -36,6 +36,7 @@ from cli.stack_state import Process, ServerState, ServiceStatus, StackFolder, St
 READY_S_MAX: Final = 180.0
 STOP_S_MAX: Final = 11.0
 STOP_EACH_S_MAX: Final = 5.0
+PORT_MAX: Final = 65_535
 _TURN_S: Final = 0.25
 _LOOK_EVERY_S: Final = {True: 2.0, False: 0.5}  # whether the service is ready
 _LOG_LINES: Final = 20
@@ -156,6 +157,7 @@ class Runner:
         )
         self._servers: dict[str, tuple[Server, RestartPolicy]] = {}
         self._supervised: list[Supervised] = []
+        self._web_ports: dict[str, int] = {}
 
     def run(self) -> int:
         """Run until asked to stop; return the exit code: 0 asked to, 1 or 2 could not go on."""
@@ -199,6 +201,7 @@ class Runner:
         )
         made = made_topics(self._servers["kafka"][0].address, self._settings.partitions, 30)
         self._say(f"topics: {len(made)} made" if made else "topics: all there")
+        self._choose_web_ports()
         self.folder.write_env(self._stack_env())
         for service in self._services:
             self._start_service(service)
@@ -219,7 +222,23 @@ class Runner:
             "FRAUD_KAFKA_BOOTSTRAP": self._servers["kafka"][0].address,
             "FRAUD_REDIS_URL": self._servers["redis"][0].address,
             "FRAUD_PARTITIONS": str(self._settings.partitions),
+            **{setting: str(port) for setting, port in self._web_ports.items()},
         }
+
+    def _choose_web_ports(self) -> None:
+        """A free port for every service that people reach: the environment's, else its own, else any."""
+        for service in self._services:
+            if service.answers_on is None:
+                continue
+            setting, preferred = service.answers_on
+            asked = os.environ.get(setting, "")
+            if asked and not (asked.isdecimal() and int(asked) <= PORT_MAX):
+                raise CommandError(f"{setting} is {asked!r}: a port from 0 to {PORT_MAX} is needed, 0 for any", 2)
+            wanted = int(asked) if asked else preferred
+            port = free_port_near(wanted)
+            if port != wanted and wanted:
+                self._say(f"port {wanted} is taken: {service.name} answers on {port}")
+            self._web_ports[setting] = port
 
     def _start_service(self, service: Service) -> None:
         port = free_port_near(service.port)
@@ -234,9 +253,6 @@ class Runner:
             "FRAUD_METRICS_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
         }
-        page = self._page_of(service)
-        if page:
-            environment["FRAUD_CONSOLE_PORT"] = str(page)
         child = Child(
             service.name,
             service.command,
@@ -244,17 +260,13 @@ class Runner:
             environment=environment,
             niceness=service.niceness,
         )
-        status = ServiceStatus(port, str(log), page=f"http://{LOOPBACK}:{page}" if page else "")
+        status = ServiceStatus(port, str(log))
+        if service.answers_on is not None:
+            status.address = f"http://{LOOPBACK}:{self._web_ports[service.answers_on[0]]}"
         supervised = Supervised(service, child, status, self._clock)
         self.state.services[service.name] = status
         self._supervised.append(supervised)
         supervised.start()
-
-    def _page_of(self, service: Service) -> int:
-        """The port of the service's pages: the one that the environment names, else one near its own; 0 for none."""
-        if not service.page_port:
-            return 0
-        return int(os.environ.get("FRAUD_CONSOLE_PORT") or 0) or free_port_near(service.page_port)
 
     def _await_ready(self) -> None:
         began_s = self._clock()
@@ -264,7 +276,7 @@ class Runner:
             for name, one in list(waiting.items()):
                 if one.status.state == "ready":
                     del waiting[name]
-                    self._say(f"{name}: ready after {self._clock() - began_s:.0f} s, metrics on port {one.status.port}")
+                    self._say(f"{name}: ready after {self._clock() - began_s:.0f} s, {one.status.where()}")
                 elif one.status.state == "stopped":
                     raise CommandError(f"{name} {one.status.detail} (its log is {one.status.log})")
             if waiting and self._clock() - began_s > READY_S_MAX:
@@ -275,9 +287,6 @@ class Runner:
             time.sleep(_TURN_S if waiting else 0)
         self.state.phase = "ready"
         self._save()
-        for one in self._supervised:
-            if one.status.page:
-                self._say(f"{one.service.name}: {one.status.page}")
         self._say("fraudstream is up")
 
     def _step(self) -> None:

@@ -20,7 +20,7 @@ CODE_FOLDER: Final = Path(__file__).resolve().parents[1]
 class Service:
     """One process. port: of its metrics, when it is free. ends_with: services of equal number end together.
 
-    page_port: of the pages that it serves to a browser, when it is free; 0: it serves none.
+    answers_on: the setting of the port that people and programs reach it on, and that port; None where it has none.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Service:
     port: int
     ends_with: int
     niceness: int = 0
-    page_port: int = 0
+    answers_on: tuple[str, int] | None = None
 
     @property
     def command(self) -> list[str]:
@@ -38,12 +38,15 @@ class Service:
 
 SERVICES: Final = (
     Service("scorer", ("scorer",), 9102, ends_with=1),
+    Service("scorer_api", ("scorer", "api"), 9109, ends_with=1, answers_on=("FRAUD_API_PORT", 8090)),
     Service("stream_features", ("stream_features",), 9101, ends_with=2),
     Service("archiver", ("trainer", "archive"), 9103, ends_with=3, niceness=5),
     Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
     Service("evaluator", ("monitoring", "evaluator"), 9106, ends_with=3, niceness=10),
     Service("watch", ("monitoring", "watch"), 9107, ends_with=3, niceness=10),
-    Service("console", ("monitoring", "console"), 9109, ends_with=3, niceness=5, page_port=8400),
+    Service(
+        "console", ("monitoring", "console"), 9110, ends_with=3, niceness=5, answers_on=("FRAUD_CONSOLE_PORT", 8400)
+    ),
 )
 PRODUCER_PORT: Final = 9105
 KAFKA_PORT: Final = 9092

@@ -43,7 +43,7 @@ class ServerState(msgspec.Struct):
 
 
 class ServiceStatus(msgspec.Struct):
-    """A service. detail: why it is not ready. page: address of its pages for a browser, empty for none."""
+    """A service. port: of its metrics. address: the URL that it answers on, if any. detail: why it is not ready."""
 
     port: int
     log: str
@@ -51,7 +51,11 @@ class ServiceStatus(msgspec.Struct):
     process: Process | None = None
     restarts: int = 0
     detail: str = ""
-    page: str = ""
+    address: str = ""
+
+    def where(self) -> str:
+        """Its addresses, for a person."""
+        return f"{self.address}, metrics on {self.port}" if self.address else f"metrics on {self.port}"
 
 
 class StackState(msgspec.Struct):

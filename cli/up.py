@@ -11,7 +11,7 @@ import time
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from adapters.settings import StackSettings
 from cli.background_stack import LineReader, await_ready, end_stack, prepared, start_runner
@@ -130,14 +130,14 @@ def progress(state: StackState) -> dict[str, object]:
 
 def _show(state: StackState) -> None:
     console = Console()
-    table = Table("what", "state", "where", "pid", "restarts", "detail", box=None, pad_edge=False)
+    where = Column("where", overflow="fold")
+    table = Table("what", "state", where, "pid", "restarts", "detail", box=None, pad_edge=False)
     for name, server in state.servers.items():
         pid = str(server.process.pid) if server.process else "-"
         table.add_row(name, "up", server.address.rpartition("@")[2], pid, "", server.description)
     for name, one in state.services.items():
         pid = str(one.process.pid) if one.process else "-"
-        where = one.page or f"metrics on {one.port}"
-        table.add_row(name, one.state, where, pid, str(one.restarts), one.detail)
+        table.add_row(name, one.state, one.where(), pid, str(one.restarts), one.detail)
     console.print(f"fraudstream: {state.phase}, partitions {state.partitions}")
     console.print(table)
     seen = progress(state)

@@ -143,13 +143,13 @@ class CardFold(EntityState):
         """
         return self.apply_slots(self.slots(ids), columns)
 
-    def apply_slots(self, slots: Int64s, columns: CardColumns) -> CardResult:
-        """apply() for ids that slots() has already mapped."""
+    def apply_slots(self, slots: Int64s, columns: CardColumns, vectors: Vectors | None = None) -> CardResult:
+        """apply() for ids that slots() has already mapped. vectors: where they are to be written."""
         events, rows = columns.events(), len(slots)
         if len(events) != rows:
             raise ValueError(f"{rows} ids for {len(events)} transactions; their lengths must be equal")
         self._use(slots)
-        vectors = np.empty((rows, CARD_WIDTH), np.float32)
+        vectors = np.empty((rows, CARD_WIDTH), np.float32) if vectors is None else vectors
         outcome, late = np.zeros(rows, np.uint8), np.zeros(rows, np.bool_)
         done = 0
         while True:
@@ -159,8 +159,7 @@ class CardFold(EntityState):
             if done == rows:
                 break
             self._grow()
-        added = outcome == ACCEPTED
-        self._note(slots[added], events[added])
+        self._note(slots, events, outcome == ACCEPTED)
         return CardResult(vectors, outcome, late)
 
     def read(self, card_id: str, transaction: CardColumns) -> Vectors:
@@ -209,14 +208,14 @@ class TerminalFold(EntityState):
         """
         return self.apply_slots(self.slots(ids), columns)
 
-    def apply_slots(self, slots: Int64s, columns: TerminalColumns) -> TerminalResult:
-        """apply() for ids that slots() has already mapped."""
+    def apply_slots(self, slots: Int64s, columns: TerminalColumns, vectors: Vectors | None = None) -> TerminalResult:
+        """apply() for ids that slots() has already mapped. vectors: where they are to be written."""
         events, rows = columns.events(), len(slots)
         if len(events) != rows:
             raise ValueError(f"{rows} ids for {len(events)} rows; their lengths must be equal")
         kind, is_fraud = np.array(columns.kind, np.uint8), np.array(columns.is_fraud, np.uint8)
         self._use(slots)
-        vectors = np.empty((rows, TERMINAL_WIDTH), np.float32)
+        vectors = np.empty((rows, TERMINAL_WIDTH), np.float32) if vectors is None else vectors
         outcome, late, changed = np.zeros(rows, np.uint8), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
         done = 0
         while True:
@@ -230,7 +229,7 @@ class TerminalFold(EntityState):
         is_label = kind == LABEL
         events[is_label, kernel.AMOUNT] = np.where(is_fraud[is_label] == 1, kernel.FRAUD_MARK, kernel.GENUINE_MARK)
         events[is_label, kernel.VALUE] = 0
-        self._note(slots[changed], events[changed])
+        self._note(slots, events, changed)
         return TerminalResult(vectors, outcome, late)
 
     def read(self, terminal_id: str, occurred_at_ms: int) -> Vectors:

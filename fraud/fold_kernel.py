@@ -29,6 +29,9 @@ from typing import Any, Final, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]  # it has no types
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy import uint64
 
 TIME, AMOUNT, HASH, VALUE = (
@@ -45,6 +48,8 @@ TERMINAL_LINK, TERMINAL_SMALL, TERMINAL_INDEX = 12, 13, 14
 CARD_VALUES, TERMINAL_VALUES = 4, 1
 DEVICE, PLACE, ID = 2, 3, 4  # kinds of values; PLACE counts as its country; ID is indexed and has no link
 START, CLASS, LENGTH, TAIL = 0, 1, 2, 3
+LINE_WORDS: Final = 8  # of a cache line
+AHEAD, FAR_AHEAD = 3, 6  # how many rows ahead an entity's events are asked for, and before them its part of the table
 CLASSES: Final = 28
 SMALLEST_CLASS: Final = 2
 
@@ -91,21 +96,39 @@ def compiled(function: _F) -> _F:
 
 
 def inlined(function: _F) -> _F:
-    """compiled(), but also into each of its callers: for what runs many times a row."""
+    """compiled(), but also into each of its callers: for what runs for every row. A call hands over nine words for each array."""
     return _compiled(function, True)
 
 
 def _compiled(function: _F, forceinline: bool) -> _F:
     try:
-        return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=forceinline)(function))
+        return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function))
     except RuntimeError:
-        return cast(_F, numba.njit(error_model="numpy", forceinline=forceinline)(function))
+        return cast(_F, numba.njit(nogil=True, error_model="numpy", forceinline=forceinline)(function))
 
+
+def _prefetch(typing_context: Any, rows: Any, row: Any, word: Any) -> Any:
+    """Ask for the cache line of rows[row, word], which must be inside of the array, and go on without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place_of: Any = cgutils.get_item_pointer
+        place = place_of(context, builder, signature.args[0], array, arguments[1:], wraparound=False)
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        told = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        hint = builder.module.declare_intrinsic("llvm.prefetch", [byte], told)
+        builder.call(hint, [builder.bitcast(place, byte), number(0), number(3), number(1)])  # to read, keep it, data
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp, types.intp), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
 
 # -- chunks ---------------------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def count_until(pool: Words, start: int, length: int, time_ms: int) -> int:
     """How many of the first `length` events of a chunk have TIME <= time_ms."""
     low, high = 0, length
@@ -266,7 +289,7 @@ def index_all(pool: Words, halves: Halves, table: Words, slot: int, values: int,
 # -- windows and distinct values ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def trace(
     pool: Words,
     halves: Halves,
@@ -299,7 +322,7 @@ def trace(
         places[kind, 0], places[kind, 1], places[kind, 2] = at, max(before, -1), after
 
 
-@compiled
+@inlined
 def measure(
     pool: Words,
     halves: Halves,
@@ -355,7 +378,7 @@ def exclude(linked: int, i: int, position: int, lows: Words, distinct: Words, co
                 distinct[k, kind] += 1
 
 
-@compiled
+@inlined
 def append(
     pool: Words,
     halves: Halves,
@@ -532,7 +555,7 @@ def on_sphere(table: Words, place: int) -> tuple[float, float, float]:
     return np.float64(cosine * table[abs(longitude)]), np.float64(cosine * sine), np.float64(height) * COSINE_SCALE
 
 
-@compiled
+@inlined
 def great_circle_km(table: Words, one: int, other: int) -> float:
     """Great-circle distance of two packed places in km, by the chord between them: within 1 m up to 18,000 km, 2 km at the antipode.
 
@@ -625,7 +648,7 @@ def window_small(pool: Words, halves: Halves, start: int, low: int, high: int, h
     return small + 1 if pool[start + low, AMOUNT] < SMALL_AMOUNT_MINOR else small
 
 
-@compiled
+@inlined
 def window_std(pool: Words, start: int, low: int, high: int) -> float:
     """Population standard deviation of the amounts of events low .. high - 1 (at least one): sqrt(n * Q - S * S) / n."""
     first = uint64(pool[start + low, AMOUNT])
@@ -645,7 +668,7 @@ def window_std(pool: Words, start: int, low: int, high: int) -> float:
     return std
 
 
-@compiled
+@inlined
 def read_request(time_ms: int, amount: int, out: Vectors, row: int) -> int:
     """Write the features of the request itself; returns the next column."""
     out[row, 0] = np.float32(np.float64(amount))
@@ -654,7 +677,7 @@ def read_request(time_ms: int, amount: int, out: Vectors, row: int) -> int:
     return 3
 
 
-@compiled
+@inlined
 def read_card_history(
     pool: Words,
     halves: Halves,
@@ -697,7 +720,7 @@ def read_card_history(
     return std
 
 
-@compiled
+@inlined
 def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: int, ascending: Words) -> int:
     """Twice the median of the newest RECENT_AMOUNTS amounts of events low .. high - 1 (at least one), which are sorted into
     `ascending`."""
@@ -714,7 +737,7 @@ def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: in
     return twice
 
 
-@compiled
+@inlined
 def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None:
     """Keep the newest amounts beside the entity: an event was added at `position`."""
     start, length, first = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_AMOUNTS
@@ -727,7 +750,7 @@ def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None
             table[slot, table.shape[1] - i] = pool[start + length - i, AMOUNT]
 
 
-@compiled
+@inlined
 def read_card_habit(
     pool: Words,
     halves: Halves,
@@ -772,7 +795,7 @@ def read_card_habit(
     return column + 11
 
 
-@compiled
+@inlined
 def read_travel(
     pool: Words, last: int, events: Words, event: int, cosine_table: Words, out: Vectors, row: int, column: int
 ) -> None:
@@ -786,7 +809,7 @@ def read_travel(
         out[row, column + 2] = np.float32(km / (np.float64(max(since_ms, SPEED_MS_MIN)) / np.float64(HOUR_MS)))
 
 
-@compiled
+@inlined
 def read_card(
     pool: Words,
     halves: Halves,
@@ -823,7 +846,7 @@ def read_card(
     )
 
 
-@compiled
+@inlined
 def add_card(
     pool: Words,
     halves: Halves,
@@ -854,6 +877,44 @@ def add_card(
     remember_recent(pool, table, slot, position)
 
 
+@inlined
+def fetch_table(table: Words, slot: int) -> None:
+    """Ask for what the table holds of an entity."""
+    for word in range(0, table.shape[1], LINE_WORDS):
+        prefetch(table, slot, word)
+    prefetch(table, slot, table.shape[1] - 1)
+
+
+@inlined
+def fetch_card(pool: Words, table: Words, slot: int, events: Words, event: int, windows: int) -> None:
+    """Ask for the rows that reading and adding row `event` of `events` begins with."""
+    start, size_class = table[slot, START], table[slot, CLASS]
+    if size_class < 0:
+        return
+    for kind in range(CARD_VALUES + 1):
+        prefetch(pool, start + bucket(kind, value_at(events, event, kind), size_class), LINE_WORDS)
+    newest = start + max(table[slot, LENGTH] - 1, 0)
+    prefetch(pool, newest, 0)
+    prefetch(pool, newest, LINE_WORDS)
+    for k in range(windows):
+        low = min(start + table[slot, TAIL + k], newest)
+        prefetch(pool, low, 0)
+        prefetch(pool, low, LINE_WORDS)
+
+
+@inlined
+def fetch_terminal(pool: Words, table: Words, slot: int, events: Words, event: int, windows: int) -> None:
+    """Ask for the rows that reading and adding row `event` of `events` begins with."""
+    start, size_class = table[slot, START], table[slot, CLASS]
+    if size_class < 0:
+        return
+    prefetch(pool, start + bucket(0, events[event, VALUE], size_class), 0)
+    newest = start + max(table[slot, LENGTH] - 1, 0)
+    prefetch(pool, newest, 0)
+    for k in range(windows):
+        prefetch(pool, min(start + table[slot, TAIL + k], newest), 0)
+
+
 @compiled
 def apply_cards(
     pool: Words,
@@ -874,6 +935,9 @@ def apply_cards(
     lows, distinct = np.empty(windows, np.int64), np.empty((windows, CARD_VALUES), np.int64)
     places, recent = np.empty((CARD_VALUES, 3), np.int64), np.empty(RECENT_AMOUNTS, np.int64)
     for row in range(begin, len(slots)):
+        if row + FAR_AHEAD < len(slots):
+            fetch_table(table, slots[row + FAR_AHEAD])
+            fetch_card(pool, table, slots[row + AHEAD], events, row + AHEAD, windows)
         slot, time_ms = slots[row], events[row, TIME]
         if not make_room(pool, halves, space, table, slot, windows, 2 * span_ms):
             return row
@@ -983,7 +1047,7 @@ def mark(pool: Words, table: Words, slot: int, time_ms: int, hashed: int, is_fra
     return -1
 
 
-@compiled
+@inlined
 def read_terminal_history(
     pool: Words,
     halves: Halves,
@@ -1010,7 +1074,7 @@ def read_terminal_history(
     return column
 
 
-@compiled
+@inlined
 def read_terminal_risk(
     pool: Words, start: int, position: int, time_ms: int, lows: Words, first: int, out: Vectors, row: int, column: int
 ) -> int:
@@ -1046,7 +1110,7 @@ def fraud_before(pool: Words, start: int, i: int) -> int:
     return known
 
 
-@compiled
+@inlined
 def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> int:
     """Position, in low .. high - 1, of the event with which the known fraud reaches `number`."""
     high -= 1
@@ -1059,7 +1123,7 @@ def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> i
     return low
 
 
-@compiled
+@inlined
 def read_terminal(
     pool: Words,
     halves: Halves,
@@ -1086,7 +1150,7 @@ def read_terminal(
     return read_terminal_risk(pool, start, position, time_ms, lows, counted, out, row, column)
 
 
-@compiled
+@inlined
 def add_terminal(
     pool: Words,
     halves: Halves,
@@ -1158,6 +1222,9 @@ def apply_terminals(
     lows, distinct = np.empty(windows, np.int64), np.empty((counted, TERMINAL_VALUES), np.int64)
     places = np.empty((TERMINAL_VALUES, 3), np.int64)
     for row in range(begin, len(slots)):
+        if row + FAR_AHEAD < len(slots):
+            fetch_table(table, slots[row + FAR_AHEAD])
+            fetch_terminal(pool, table, slots[row + AHEAD], events, row + AHEAD, windows)
         slot, time_ms = slots[row], events[row, TIME]
         if kinds[row] == 1:
             outcome, change = judge_label(pool, table, slot, time_ms, events[row, HASH], is_fraud[row], 2 * span_ms)

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud import fold_kernel as kernel
 from fraud.columns import Int64s
 
 ROWS_AT_START: Final = 4096
+NOT_IN_MEMORY: Final = -1
 LOG_SLACK: Final = 16
 CACHE_LINE_BYTES: Final = 64
 
@@ -83,10 +86,10 @@ class EntityState(ABC):
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
-        found = list(map(self._slot_of.get, ids))
-        if None in found:
-            found = [self._slot(i) for i in ids]
-        return np.array(found, np.int64)
+        found = np.fromiter(map(self._slot_of.get, ids, repeat(NOT_IN_MEMORY)), np.int64, len(ids))
+        if len(found) and found.min() == NOT_IN_MEMORY:
+            return np.array([self._slot(i) for i in ids], np.int64)
+        return found
 
     def load(self, entity_id: str, blob: bytes) -> None:
         """Put an entity's stored log in memory, in place of what memory has of it; b"" for one without history."""
@@ -108,6 +111,19 @@ class EntityState(ABC):
         self._logged_max[slots] = LOG_SLACK
         words = np.frombuffer(b"".join(blob for _, blob in logs), "<i8").astype(np.int64)
         self._replay(np.repeat(slots, sizes), words.reshape(-1, len(self.event)))
+
+    def extend(self, entity_id: str, blob: bytes) -> None:
+        """Add what an entity's stored log has gained at its end since it was loaded: no change to be stored, as in load().
+
+        Raises ValueError for bytes that are not whole events; nothing is added.
+        """
+        if len(blob) % self.event_bytes():
+            raise ValueError(f"log of {entity_id!r}: {len(blob)} bytes are not whole events of {self.event_bytes()}")
+        slots = self.slots([entity_id])
+        self._use(slots)
+        events = np.frombuffer(blob, "<i8").astype(np.int64).reshape(-1, len(self.event))
+        self._logged[slots] += len(events)
+        self._replay(np.repeat(slots, len(events)), events)
 
     @classmethod
     def event_bytes(cls) -> int:
@@ -186,9 +202,9 @@ class EntityState(ABC):
         self._uses += 1
         self._last_used[slots] = self._uses
 
-    def _note(self, slots: Int64s, events: Int64s) -> None:
-        if self._keep_changes and len(slots):
-            self._changes.append((slots, events))
+    def _note(self, slots: Int64s, events: Int64s, changed: npt.NDArray[np.bool_]) -> None:
+        if self._keep_changes and changed.any():
+            self._changes.append((slots, events) if changed.all() else (slots[changed], events[changed]))
 
     def _slot(self, entity_id: str) -> int:
         if (slot := self._slot_of.get(entity_id)) is not None:

@@ -87,6 +87,23 @@ MODEL_INFO: Final = Metric(
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
 )
+API_REQUESTS_TOTAL: Final = Metric(
+    "fraud_api_requests_total",
+    "counter",
+    "requests to the synchronous API, by endpoint and outcome: answered, degraded (by the rules), refused, duplicate, unknown, "
+    "too_large, rate_limited, unavailable, failed",
+    ("endpoint", "outcome"),
+)
+API_LATENCY_SECONDS: Final = Metric(
+    "fraud_api_latency_seconds",
+    "histogram",
+    "from a request's head to the end of its answer",
+    ("endpoint",),
+    LATENCY_BUCKETS,
+)
+API_ENTITIES_CACHED: Final = Metric(
+    "fraud_api_entities_cached", "gauge", "cards and terminals in the API's memory", ("entity",)
+)
 ARCHIVED_ROWS_TOTAL: Final = Metric("fraud_archived_rows_total", "counter", "rows written to the lake", ("topic",))
 ARCHIVED_FILES_TOTAL: Final = Metric("fraud_archived_files_total", "counter", "files written to the lake", ("topic",))
 TRAIN_RUNS_TOTAL: Final = Metric(

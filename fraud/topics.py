@@ -16,7 +16,10 @@ DAYS_7_MS: Final = 7 * 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. `partitioned` ones have the stack's partition count, the others one partition."""
+    """One topic. `partitioned` ones have the stack's partition count, the others one partition.
+
+    archived: it goes into the lake. Whoever trains reads the lake, so nothing stands there that tells frauds before labels do.
+    """
 
     name: str
     key: str
@@ -25,6 +28,7 @@ class Topic:
     read_by: str
     partitioned: bool = True
     dead_letters: bool = False
+    archived: bool = True
     retention_ms: int = DAYS_7_MS
     max_message_bytes: int = MIB
     settings: dict[str, str] = field(default_factory=dict)
@@ -77,7 +81,7 @@ DISPOSITIONS: Final = Topic(
     "transaction_id",
     "JSON: Disposition",
     "command line, console",
-    "label service, console",
+    "label service, archiver, console",
     partitioned=False,
 )
 TRUTH: Final = Topic(
@@ -87,6 +91,7 @@ TRUTH: Final = Topic(
     "producer",
     "evaluation only: no service on the way to a decision",
     partitioned=False,
+    archived=False,
 )
 CONTROL: Final = Topic(
     "control",
@@ -95,6 +100,7 @@ CONTROL: Final = Topic(
     "command line, console, producer",
     "trainer, producer, console",
     partitioned=False,
+    archived=False,  # it says which frauds were ordered, and when
     retention_ms=-1,  # the simulated clock and the scenario runs are a fold over all of it
 )
 
@@ -109,7 +115,7 @@ def dead_letter_topic(topic: Topic) -> Topic:
         topic.key,
         "the original bytes; headers reason, detail, topic, partition, offset",
         f"readers of {topic.name}",
-        "people",
+        "people, archiver",
         partitioned=False,
         retention_ms=4 * DAYS_7_MS,
         max_message_bytes=2 * MIB,
@@ -118,3 +124,4 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 DATA: Final = (*PUBLIC, *INTERNAL)
 ALL: Final = (*DATA, *(dead_letter_topic(topic) for topic in DATA if topic.dead_letters))
+ARCHIVED: Final = tuple(topic for topic in ALL if topic.archived)

@@ -79,6 +79,19 @@ def parse_transaction(raw: bytes | None, key: bytes | None) -> Transaction:
 
     Raises BadMessageError with the reason for its dead letter.
     """
+    transaction = decode_transaction(raw)
+    if key is None or key != transaction.card_id.encode():
+        raise BadMessageError(
+            Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, card_id {transaction.card_id}"
+        )
+    return transaction
+
+
+def decode_transaction(raw: bytes | None) -> Transaction:
+    """Decode and check one message that has no key, because it is asked about and not written to the log.
+
+    Raises BadMessageError with the reason.
+    """
     transaction = decode_strictly(raw, _decoder, _quotes)
     check_id("transaction_id", transaction.transaction_id)
     check_id("card_id", transaction.card_id)
@@ -98,10 +111,6 @@ def parse_transaction(raw: bytes | None, key: bytes | None) -> Transaction:
         _check_place(transaction)
     elif any(getattr(transaction, name) is not None for name in PLACED_FIELDS):
         transaction = Transaction(*(getattr(transaction, name) for name in BARE_FIELDS))
-    if key is None or key != transaction.card_id.encode():
-        raise BadMessageError(
-            Reason.KEY_MISMATCH, f"key is {key[:80] if key else key!r}, card_id {transaction.card_id}"
-        )
     return transaction
 
 

@@ -44,10 +44,10 @@ def parity(
         raise typer.Exit(2)
     settings = StackSettings.read()
     started_s = time.monotonic()
+    lake = Lake(settings.lake)
     try:
-        found = measure_parity(
-            Lake(settings.lake), settings.partitions, sample, lambda line: print(line, file=sys.stderr)
-        )
+        with lake.reading():
+            found = measure_parity(lake, settings.partitions, sample, lambda line: print(line, file=sys.stderr))
     except NothingServedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(3) from None

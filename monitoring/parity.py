@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 class NothingServedError(RuntimeError):
-    """The lake holds no vectors of these features."""
+    """The lake holds no vectors of these features, or not the logs' beginnings that they come from."""
 
 
 @dataclass(slots=True)
@@ -120,6 +120,7 @@ def measure_parity(lake: Lake, partitions: int, sample: int | None = None, say: 
         raise NothingServedError(
             f"the lake {lake.root} holds no vectors of features {FEATURE_HASH}: let transactions stream first"
         )
+    _check_begins_with_the_log(lake)
     every = 1 if sample is None else max(1, served_rows // sample)
     parity = Parity()
     cards = {p: _fold_cards(lake, p, parity, say) for p in lake.partitions(topics.TRANSACTIONS.name)}
@@ -129,6 +130,17 @@ def measure_parity(lake: Lake, partitions: int, sample: int | None = None, say: 
         say(f"terminal-log/{partition}: folding and comparing")
         _compare_partition(lake, partition, logs, every, parity)
     return parity
+
+
+def _check_begins_with_the_log(lake: Lake) -> None:
+    for topic in (topics.TRANSACTIONS.name, topics.LABELS.name, topics.TERMINAL_LOG.name):
+        for file in lake.files(topic):
+            if (why := file.gone) is not None:
+                raise NothingServedError(
+                    f"{topic}/{file.partition}: offsets {file.first} .. {file.next - 1} were {why}: vectors are compared by "
+                    "folding every log from its beginning, so parity needs a lake that has all of it (FRAUD_LAKE_KEEP_DAYS and "
+                    "FRAUD_LAKE_SIZE_MAX_GIB unset, an archiver from the first record on)"
+                )
 
 
 def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:

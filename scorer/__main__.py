@@ -1,4 +1,4 @@
-"""`python -m scorer`: the scorer. Everything is wired here; the environment is read once.
+"""`python -m scorer`: the scorer; `python -m scorer api`: its synchronous API. The environment is read once.
 
 Rule 1. Exit codes: 0 stopped by SIGTERM or SIGINT; 70 a fault that a restart heals; 1 a flood of dead letters;
         2 vectors of other features, or two scorers under one name: a person must look.
@@ -21,7 +21,7 @@ from kafka.errors import FencedInstanceIdError, KafkaError
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud.flood import DeadLetterFloodError
 from scorer.lane import FeatureHashMismatchError
-from scorer.loop import KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.marks import read_marks
 from scorer.settings import ScorerSettings
 from scorer.slot import ModelSlot
@@ -90,8 +90,22 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def main() -> None:
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def api() -> None:
+    """Answer GET /features/{card} and POST /score until SIGTERM or SIGINT."""
+    from scorer.api.serve import run  # the loop needs no web server
+
+    raise typer.Exit(run())
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
     """Score `features` until SIGTERM or SIGINT."""
+    if context.invoked_subcommand is not None:
+        return
     settings = ScorerSettings.read()
     log = configure_logging(settings, "scorer")
     stop = _stop_on_signals()
@@ -106,7 +120,7 @@ def main() -> None:
         _end(EXIT_PERSON, str(error))
     except FencedInstanceIdError:
         _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
-    except (KafkaError, KafkaAwayError) as error:
+    except (KafkaError, KafkaAwayError, ConsumerStuckError) as error:
         _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
     except Exception:
         log.exception("the batch failed")
@@ -118,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -78,14 +78,16 @@ def alerts_of(batch: Batch, verdicts: Verdicts, model: Model | None, scored_at_m
     rows = np.flatnonzero(verdicts.decision != APPROVE)
     if not len(rows):
         return []
+    reasons = reasons_of(batch.array("vector")[rows], verdicts.fired[rows], model)
+    return [_alert(batch, verdicts, row, why, scored_at_ms) for row, why in zip(rows.tolist(), reasons, strict=True)]
+
+
+def reasons_of(vectors: Floats, fired: npt.NDArray[np.bool_], model: Model | None) -> list[tuple[str, ...]]:
+    """Reason codes of each row: the features that raised the model's score most, then the rules that fired."""
     if model is None:
-        by_feature: list[tuple[str, ...]] = [()] * len(rows)
-    else:
-        by_feature = [feature_reasons(row) for row in model.contributions(batch.array("vector")[rows])]
-    return [
-        _alert(batch, verdicts, row, (*reasons, *rules.codes(verdicts.fired[row])), scored_at_ms)
-        for row, reasons in zip(rows.tolist(), by_feature, strict=True)
-    ]
+        return [rules.codes(row) for row in fired]
+    contributions = model.contributions(vectors)
+    return [(*feature_reasons(own), *rules.codes(row)) for own, row in zip(contributions, fired, strict=True)]
 
 
 def _alert(batch: Batch, verdicts: Verdicts, row: int, reasons: tuple[str, ...], scored_at_ms: int) -> Alert:

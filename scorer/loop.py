@@ -4,7 +4,8 @@ Rule 1. Nothing is buffered between two polls: what was polled is written and ac
 Rule 2. What is done stands in `scores` itself (marks.py). The group's offset only says where to begin reading, so it is
         committed a few times a second, not per batch; after a rebalance the marks are read again.
 Rule 3. Kafka away: writes are retried in place by the producer, reads by the consumer, up to a deadline; then the
-        process ends, and its supervisor starts it again.
+        process ends, and its supervisor starts it again. So does a consumer that Kafka answers but that gets nothing
+        of what is there: kafka-python 3 has stalled so (its issues 3106 and 3131), and nothing here may wait for it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ log = structlog.get_logger("scorer")
 
 class KafkaAwayError(RuntimeError):
     """Kafka did not answer for longer than FRAUD_KAFKA_AWAY_SECONDS_MAX."""
+
+
+class ConsumerStuckError(RuntimeError):
+    """Records were there for longer than QUIET_SECONDS, and no poll returned them."""
 
 
 class Writer(Protocol):
@@ -114,6 +119,7 @@ class ScoringLoop:
         self._answered_at = clock()
         self._polled_at: float | None = None
         self._assigned: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
 
     def run(self, stop: Event) -> None:
         """Score until `stop` is set, then commit. Raises what ends the process."""
@@ -126,6 +132,7 @@ class ScoringLoop:
             self._slot.refresh()
             if polled:
                 self._answered_at = self._polled_at
+                self._ends.clear()
                 self.take(polled)
             else:
                 self._ask_kafka()
@@ -225,13 +232,25 @@ class ScoringLoop:
         now = self._clock()
         if now - self._answered_at < QUIET_SECONDS:
             return
+        asked = sorted(self._assigned) or [TopicPartition(topics.FEATURES.name, 0)]
         try:
-            self._consumer.end_offsets([TopicPartition(topics.FEATURES.name, 0)], int(PROBE_SECONDS_MAX * 1000))
-        except KafkaError as error:
+            ends = self._consumer.end_offsets(asked, int(PROBE_SECONDS_MAX * 1000))
+            missed = sum(max(0, end - self._place(tp)) for tp, end in self._ends.items() if tp in self._assigned)
+        except (KafkaError, KeyError) as error:  # KeyError: the answer leaves out a partition that is moving
             if now - self._answered_at > self._limits.kafka_away_seconds_max:
-                raise KafkaAwayError(f"Kafka has not answered for {now - self._answered_at:.0f} s: {error}") from error
+                raise KafkaAwayError(
+                    f"Kafka has not answered for {now - self._answered_at:.0f} s: {error!r}"
+                ) from error
             return
-        self._answered_at = self._clock()
+        if missed:
+            raise ConsumerStuckError(f"{missed} records have been there for over {QUIET_SECONDS:.0f} s, and none came")
+        self._answered_at, self._ends = self._clock(), dict(ends)
+
+    def _place(self, tp: TopicPartition) -> int:
+        """The offset of the next record that this loop has not seen."""
+        if tp in self._positions:
+            return self._positions[tp]
+        return int(self._consumer.position(tp, timeout_ms=int(PROBE_SECONDS_MAX * 1000)) or 0)
 
     def _show_lag(self) -> None:
         for tp in self._assigned & self._positions.keys():

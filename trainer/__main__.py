@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | serve | models | features`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | serve | models | features | lake`: the trainer's commands, wired here and nowhere else.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import msgspec
 import typer
 
+from trainer.lake_command import lake_app
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
@@ -35,6 +36,7 @@ EXIT_RESTART: Final = 70
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
 app.add_typer(models_app, name="models")
+app.add_typer(lake_app, name="lake")
 
 
 @app.command()
@@ -45,6 +47,7 @@ def archive() -> None:
     from adapters.lake import Lake, LakeGapError, LakeLockedError
     from adapters.telemetry import configure_logging, serve_metrics
     from trainer.archiver import Archiver, ArchiverLimits, MissingTopicError
+    from trainer.retention import Retention
 
     settings = TrainerSettings.read()
     log = configure_logging(settings, "archiver")
@@ -54,9 +57,13 @@ def archive() -> None:
         chunk_age_max_s=settings.archive_age_max_s,
         small_files_max=settings.archive_small_files_max,
     )
+    try:
+        retention = Retention.of(settings)
+    except ValueError as error:
+        _fail(EXIT_SETTING, str(error), False)
 
     async def run() -> None:
-        archiver = Archiver(settings.kafka_bootstrap, lake, limits, log)
+        archiver = Archiver(settings.kafka_bootstrap, lake, limits, log, retention=retention)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, archiver.stop.set)
         serve_metrics(settings, archiver.health)
@@ -82,6 +89,10 @@ def train(
     train_days: Annotated[int | None, typer.Option(help="days to learn from; default FRAUD_TRAIN_DAYS")] = None,
     validation_days: Annotated[int | None, typer.Option(help="default FRAUD_VALIDATION_DAYS")] = None,
     require_labels: Annotated[bool, typer.Option(help="leave out transactions without a label")] = False,
+    replay: Annotated[
+        bool,
+        typer.Option(help="compute vectors of other features again from the lake's logs (also FRAUD_TRAIN_REPLAY)"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
     tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
@@ -98,16 +109,19 @@ def train(
     settings = TrainerSettings.read()
     lake = Lake(settings.lake)
     try:
-        as_of_ms = latest_event_time_ms(lake) if as_of == "latest" else _time_ms(as_of)
+        replay = replay or settings.train_replay
+        as_of_ms = latest_event_time_ms(lake, replay) if as_of == "latest" else _time_ms(as_of)
         overrides = {
             "train_days": train_days,
             "validation_days": validation_days,
             "require_labels": require_labels or None,
+            "train_replay": replay,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        trained = run_training(
-            lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
-        )
+        with lake.reading():
+            trained = run_training(
+                lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
+            )
     except TrainRefusedError as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
@@ -208,6 +222,7 @@ def _plan(settings: TrainerSettings, as_of_ms: int) -> TrainPlan:
         fraud_min=settings.train_fraud_min,
         alerts_per_day_max=settings.alerts_per_day_max,
         params=FIT,
+        replay=settings.train_replay,
     )
 
 

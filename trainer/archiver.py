@@ -3,6 +3,8 @@
 Rule 1. It resumes from the lake's own highest `next`, never from the group offset, which is only a lag gauge.
 Rule 2. A file is on disk before its offsets are committed; a kill at any moment loses and doubles nothing.
 Rule 3. Offsets that the log no longer has and the lake never had end the process: a lake with a hole is not the truth.
+        Only before its first record a lake may lack some, and then a file says so.
+Rule 4. It keeps its own house: small files are merged, and rows that are older than the settings want are let go.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,11 +21,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from adapters.lake import Lake, LakeFile, LakeGapError
+from adapters.lake import NEVER_THERE, Lake, LakeFile, LakeGapError, LakeLockedError
 from adapters.telemetry import counter, gauge
 from fraud import metrics
 from fraud.packed import OriginMarks
-from trainer.chunk import ARCHIVED, Chunk, LogRecord, PackedChunk, chunk_for
+from fraud.topics import ARCHIVED
+from trainer.chunk import Chunk, LogRecord, PackedChunk, chunk_for
+from trainer.compaction import SWEEP_AFTER_S, CompactionLimits, compact
+from trainer.retention import Retention, retire
 
 GROUP: Final = "archiver"
 STAGE: Final = "archiver"
@@ -31,8 +36,7 @@ _MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before t
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
 _SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
-_MERGE_ROWS_MAX: Final = 1_000_000
-_SWEEP_AFTER_S: Final = 600.0
+_RETIRE_EVERY_S: Final = 600.0
 _RETRY_S: Final = 2.0
 
 
@@ -58,7 +62,7 @@ class _Partition:
     source: TopicPartition
     chunk: Chunk
     opened_at_s: float | None = None
-    small_files: list[LakeFile] = field(default_factory=list)
+    small_files: int = 0
 
 
 class Archiver:
@@ -71,12 +75,15 @@ class Archiver:
         limits: ArchiverLimits,
         log: structlog.stdlib.BoundLogger,
         clock: Callable[[], float] = time.monotonic,
+        retention: Retention | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._lake = lake
         self._limits = limits
         self._log = log
         self._clock = clock
+        self._retention = retention
+        self._retire_at_s = clock()
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._fault: str | None = "not assigned yet"
         self.stop = asyncio.Event()
@@ -106,6 +113,7 @@ class Archiver:
             while not self.stop.is_set():
                 await self._poll(consumer)
                 await self._write_due(consumer)
+                await self._retire_due()
             await self._write(consumer, [p for p in self._partitions.values() if not p.chunk.is_empty])
         finally:
             await consumer.stop()
@@ -163,16 +171,18 @@ class Archiver:
                 "archive into an empty folder (FRAUD_LAKE_DIR)"
             )
         if not files and begin > 0:
-            self._log.warning(
-                "the log no longer has its first records",
-                topic=source.topic,
-                partition=source.partition,
-                begins_at=begin,
-            )
-        self._lake.sweep(source.topic, source.partition, _SWEEP_AFTER_S)
-        marks = OriginMarks(files[-1].marks if files else None)
-        small = [file for file in files if file.rows < self._limits.chunk_rows_max * _SMALL_FILE_SHARE]
-        return _Partition(source, chunk_for(source.topic, at, marks), small_files=_adjacent_tail(small, at))
+            files = [self._absent(source, begin)]
+        self._lake.sweep(source.topic, source.partition, SWEEP_AFTER_S)
+        chunk = chunk_for(source.topic, at, OriginMarks(files[-1].marks if files else None))
+        return _Partition(source, chunk, small_files=sum(file.rows < self._small_rows for file in files))
+
+    def _absent(self, source: TopicPartition, begin: int) -> LakeFile:
+        """Say in the lake itself that the log had lost its first records before anyone archived them."""
+        self._log.warning(
+            "the log no longer has its first records", topic=source.topic, partition=source.partition, begins_at=begin
+        )
+        nothing = chunk_for(source.topic, 0, OriginMarks()).frame()
+        return self._lake.write_chunk(source.topic, source.partition, (0, begin), nothing, {}, gone=NEVER_THERE)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         try:
@@ -213,12 +223,12 @@ class Archiver:
     async def _write(self, consumer: AIOKafkaConsumer, partitions: Sequence[_Partition]) -> None:
         for partition in partitions:
             chunk, source = partition.chunk, partition.source
-            file = await self._write_with_retries(source, chunk)
+            await self._write_with_retries(source, chunk)
             partition.chunk = chunk_for(source.topic, chunk.next, chunk.marks)
             partition.opened_at_s = None
             counter(metrics.ARCHIVED_ROWS_TOTAL).labels(source.topic).inc(chunk.rows)
             counter(metrics.ARCHIVED_FILES_TOTAL).labels(source.topic).inc()
-            await self._merge_small(partition, file, chunk.rows)
+            await self._merge_small(partition, chunk.rows)
         if partitions:
             await self._commit(consumer, {p.source: p.chunk.first for p in partitions})
 
@@ -250,25 +260,46 @@ class Archiver:
                 self._log.warning("the lake cannot be written, trying again", error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _merge_small(self, partition: _Partition, file: LakeFile, rows: int) -> None:
-        limits = self._limits
-        if rows >= limits.chunk_rows_max * _SMALL_FILE_SHARE:
-            partition.small_files = []
+    @property
+    def _small_rows(self) -> int:
+        return int(self._limits.chunk_rows_max * _SMALL_FILE_SHARE)
+
+    async def _merge_small(self, partition: _Partition, rows: int) -> None:
+        """Merge when there are too many small files; while another process merges, at the next file."""
+        partition.small_files += rows < self._small_rows
+        if partition.small_files <= self._limits.small_files_max:
             return
-        small = partition.small_files
-        if small and small[-1].feature_hash != file.feature_hash:
-            small.clear()
-        small.append(file)
-        if len(small) <= limits.small_files_max:
+        topic, number = partition.source.topic, partition.source.partition
+        try:
+            done = await asyncio.to_thread(
+                compact, self._lake, topic, number, CompactionLimits(self._small_rows), SWEEP_AFTER_S
+            )
+        except LakeLockedError:
             return
-        merged = await asyncio.to_thread(self._lake.merge, small)
-        await asyncio.to_thread(self._lake.sweep, partition.source.topic, partition.source.partition, _SWEEP_AFTER_S)
-        partition.small_files = (
-            [merged] if merged.rows < min(_MERGE_ROWS_MAX, limits.chunk_rows_max * _SMALL_FILE_SHARE) else []
-        )
-        self._log.info(
-            "merged small files", topic=partition.source.topic, partition=partition.source.partition, files=len(small)
-        )
+        except OSError as error:
+            self._log.warning("small files not merged", topic=topic, partition=number, error=str(error))
+            return
+        partition.small_files = 0
+        self._log.info("merged small files", topic=topic, partition=number, files=done.merged, into=done.into)
+
+    async def _retire_due(self) -> None:
+        """Let go of what the settings do not want any more, every ten minutes."""
+        if self._retention is None or not self._retention.is_limited or self._clock() < self._retire_at_s:
+            return
+        self._retire_at_s = self._clock() + _RETIRE_EVERY_S
+        try:
+            done = await asyncio.to_thread(retire, self._lake, self._retention)
+        except (LakeLockedError, OSError) as error:
+            self._log.warning("nothing retired this time", error=str(error))
+            return
+        for each in done.leaving:
+            self._log.info("retired", place=each.place, files=len(each.files), bytes=each.bytes)
+        if done.excess_bytes:
+            self._log.warning(
+                "the lake is above FRAUD_LAKE_SIZE_MAX_GIB: training may need what is left",
+                excess_bytes=done.excess_bytes,
+                needed_days=self._retention.needed_days,
+            )
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         """Say where the lake stands, for people; nothing depends on it."""
@@ -276,14 +307,3 @@ class Archiver:
             await consumer.commit(offsets)
         except KafkaError as error:
             self._log.warning("group offsets not committed; the lake is written", error=str(error))
-
-
-def _adjacent_tail(small: Sequence[LakeFile], at: int) -> list[LakeFile]:
-    """The run of small files that ends at offset `at`."""
-    tail: list[LakeFile] = []
-    for file in reversed(small):
-        if file.next != at or (tail and tail[0].feature_hash != file.feature_hash):
-            break
-        tail.insert(0, file)
-        at = file.first
-    return tail

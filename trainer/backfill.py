@@ -14,7 +14,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,11 +29,13 @@ from fraud import features
 from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns, country_code, known_hash, transaction_hashes
 from fraud.fold import (
     ACCEPTED,
+    CARD_WIDTH,
     DUPLICATE,
     LABEL,
     LABEL_APPLIED,
     LABEL_EXPIRED,
     LABEL_UNKNOWN,
+    TERMINAL_WIDTH,
     TOO_LATE,
     TRANSACTION,
     CardFold,
@@ -48,10 +52,12 @@ PLACE: Final = ("latitude_cdeg", "longitude_cdeg")
 COLUMNS: Final = (*IDS, *NUMBERS, *LABELS, *PLACE_IDS, "country", *PLACE)
 EXIT_BAD_FILE: Final = 2
 BLOCK_ROWS: Final = 1024
+CPUS: Final = os.cpu_count() or 1
 POOL_ROWS_MAX: Final = 8_000_000  # memory that is given and not used costs nothing; a pool that grows is copied
 
 Int64s = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Vectors = npt.NDArray[np.float32]
 
 
 class BadFileError(ValueError):
@@ -76,27 +82,31 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
     """
     table = checked(table)
     told = card_columns(table)
-    pool_rows = min(2 * table.height, POOL_ROWS_MAX)
-    cards = CardFold(rows=pool_rows, keep_changes=False)
-    card = cards.apply_slots(_slots(cards, table["card_id"]), told)
-    log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
-    terminals = terminal_fold(rows=pool_rows, keep_changes=False)
-    slots = _slots(terminals, table["terminal_id"])
-    is_fraud = np.where(log.kind == LABEL, log.is_fraud[log.row], 0).astype(np.uint8)
-    rows_of_log = TerminalColumns(
-        log.kind,
-        told.transaction_hash[log.row],
-        told.occurred_at_ms[log.row],
-        told.amount_minor[log.row],
-        _hashes(table["card_id"])[log.row],
-        is_fraud,
+    pool_rows = min(2 * table.height, POOL_ROWS_MAX) // CPUS
+    card = _folded(
+        partial(CardFold, rows=pool_rows, keep_changes=False), table["card_id"], told.__getitem__, CARD_WIDTH
     )
-    terminal = terminals.apply_slots(slots[log.row], rows_of_log)
-    served = terminal.outcome == ACCEPTED
+    log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
+    card_hash = _hashes(table["card_id"])
+
+    def log_columns(at: Int64s) -> TerminalColumns:
+        row, kind = log.row[at], log.kind[at]
+        is_fraud = np.where(kind == LABEL, log.is_fraud[row], 0).astype(np.uint8)
+        return TerminalColumns(
+            kind, told.transaction_hash[row], told.occurred_at_ms[row], told.amount_minor[row], card_hash[row], is_fraud
+        )
+
+    make = partial(terminal_fold, rows=pool_rows, keep_changes=False)
+    terminal = _folded(make, table["terminal_id"][log.row], log_columns, TERMINAL_WIDTH)
+    served = np.flatnonzero(terminal.outcome == ACCEPTED)
     rows = log.row[served]
     by_name = np.empty((len(features.NAMES), len(rows)), np.float32)
-    _turn(card.vectors, rows, by_name[: card.vectors.shape[1]])
-    _turn(terminal.vectors, np.flatnonzero(served), by_name[card.vectors.shape[1] :])
+
+    def turn(begin: int, end: int) -> None:
+        _turn(card.vectors, card.at[rows[begin:end]], by_name[:CARD_WIDTH, begin:end])
+        _turn(terminal.vectors, terminal.at[served[begin:end]], by_name[CARD_WIDTH:, begin:end])
+
+    _in_threads(turn, len(rows))
     vectors = [table["transaction_id"][rows], *map(pl.Series, features.NAMES, by_name)]
     counts = {
         "transactions": table.height,
@@ -112,7 +122,59 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
     return Backfilled(pl.DataFrame(vectors), counts)
 
 
-def _turn(vectors: npt.NDArray[np.float32], rows: Int64s, columns: npt.NDArray[np.float32]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    """What a fold made of rows. Row i has its outcome and whether it is late at i, its vector at at[i]."""
+
+    vectors: Vectors
+    at: Int64s
+    outcome: npt.NDArray[np.uint8]
+    late: Mask
+
+
+def _folded(
+    make: Callable[[], CardFold] | Callable[[], TerminalFold],
+    ids: pl.Series,
+    columns_at: Callable[[Int64s], Any],
+    width: int,
+) -> _Folded:
+    """Fold rows entity by entity, whose histories know nothing of each other: each then stays in the processor's cache, and
+    each CPU folds a share of them."""
+    names = ids.unique(maintain_order=True)
+    numbers = pl.DataFrame({"id": names, "number": np.arange(len(names))})
+    number = ids.alias("id").to_frame().join(numbers, on="id", how="left", maintain_order="left")["number"].to_numpy()
+    order = np.argsort(number, kind="stable")
+    number = number[order]
+    vectors = np.empty((len(ids), width), np.float32)
+    outcome, late, at = np.empty(len(ids), np.uint8), np.empty(len(ids), np.bool_), np.empty(len(ids), np.int64)
+    at[order] = np.arange(len(ids))
+
+    def fold(begin: int, end: int) -> None:
+        begin, end = _entity_edge(number, begin), _entity_edge(number, end)
+        if begin == end:
+            return
+        one, rows, first = make(), order[begin:end], number[begin]
+        one.slots(names[first : number[end - 1] + 1].to_list())
+        result = one.apply_slots(number[begin:end] - first, columns_at(rows), vectors[begin:end])
+        outcome[rows], late[rows] = result.outcome, result.late
+
+    _in_threads(fold, len(ids))
+    return _Folded(vectors, at, outcome, late)
+
+
+def _entity_edge(number: Int64s, row: int) -> int:
+    """The first row of the entity that `row` is of; the end for the end."""
+    return row if row == len(number) else int(np.searchsorted(number, number[row]))
+
+
+def _in_threads(work: Callable[[int, int], None], rows: int) -> None:
+    """work(begin, end) for an equal share of the rows on each CPU."""
+    edges = [rows * i // CPUS for i in range(CPUS + 1)]
+    with ThreadPoolExecutor(CPUS) as threads:
+        list(threads.map(work, edges[:-1], edges[1:]))
+
+
+def _turn(vectors: Vectors, rows: Int64s, columns: Vectors) -> None:
     """Write the rows of vectors into `columns`, [features, rows], in blocks that fit into a cache."""
     for at in range(0, len(rows), BLOCK_ROWS):
         columns[:, at : at + BLOCK_ROWS] = vectors[rows[at : at + BLOCK_ROWS]].T
@@ -178,13 +240,6 @@ def _terminal_log(table: pl.DataFrame, times: Int64s, accepted: Mask) -> _Termin
     row[kind == TRANSACTION] = np.arange(rows)
     kept = (kind == LABEL) | accepted[row]
     return _TerminalLog(kind[kept], row[kept], is_fraud, int((~inside).sum()))
-
-
-def _slots(fold: CardFold | TerminalFold, ids: pl.Series) -> Int64s:
-    """slots() of each id, by way of the distinct ones."""
-    distinct = ids.unique(maintain_order=True)
-    slot_of = pl.DataFrame({"id": distinct, "slot": fold.slots(distinct.to_list())})
-    return ids.alias("id").to_frame().join(slot_of, on="id", how="left", maintain_order="left")["slot"].to_numpy()
 
 
 # -- the input's rules ----------------------------------------------------------------------------------------------------------
@@ -314,18 +369,37 @@ def _features() -> None:
 
 @features_app.command("backfill")
 def backfill_command(
-    input_path: Annotated[Path, typer.Option("--input", help="Parquet file of transactions in arrival order")],
     output_path: Annotated[
         Path, typer.Option("--output", help="Parquet file to write: transaction_id and the features")
     ],
+    input_path: Annotated[
+        Path | None, typer.Option("--input", help="Parquet file of transactions in arrival order")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="`lake`: the lake's transactions and labels in the order of its logs")
+    ] = None,
 ) -> None:
-    """Compute the vector of every transaction of a file, exactly as the stream would have served it."""
+    """Compute the vector of every transaction of a file or of the lake, exactly as the stream would have served it."""
+    if (input_path is None) == (source is None) or source not in (None, "lake"):
+        typer.echo("give either --input FILE or --from lake", err=True)
+        raise typer.Exit(EXIT_BAD_FILE)
+    if input_path is None:
+        from trainer.lake_command import backfill_from_lake
+
+        backfill_from_lake(output_path)
+    else:
+        _backfill_file(input_path, output_path)
+
+
+def _backfill_file(input_path: Path, output_path: Path) -> None:
     started_s = time.perf_counter()
     try:
         if not output_path.parent.is_dir():
             raise NotADirectoryError(None, f"there is no folder {output_path.parent}")
         result = backfill(read_table(input_path))
-        write_whole(output_path, lambda path: result.vectors.write_parquet(path, compression="zstd"))
+        write_whole(
+            output_path, lambda path: result.vectors.write_parquet(path, compression="zstd", compression_level=1)
+        )
     except BadFileError as error:
         typer.echo(f"{input_path}: {error}. Nothing was written.", err=True)
         raise typer.Exit(EXIT_BAD_FILE) from None

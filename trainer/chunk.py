@@ -19,6 +19,7 @@ import polars as pl
 from fraud import packed, topics
 from fraud.alert import Alert, parse_alert
 from fraud.dead_letters import BadMessageError, Reason
+from fraud.disposition import Disposition, parse_disposition
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.labels import Label, parse_label
 from fraud.packed import Batch, OriginMarks
@@ -240,6 +241,7 @@ def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
 _TRANSACTIONS_SCHEMA: Final = _schema(Transaction)
 _LABELS_SCHEMA: Final = _schema(Label)
 _ALERTS_SCHEMA: Final = _schema(Alert)
+_DISPOSITIONS_SCHEMA: Final = _schema(Disposition)
 _DEAD_LETTERS_SCHEMA: Final = {
     "reason": pl.String,
     "detail": pl.String,
@@ -263,10 +265,6 @@ _PACKED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     topics.FEATURES.name: ((packed.VECTORS,), tuple(packed.COLUMNS[packed.VECTORS])),
     topics.SCORES.name: ((packed.SCORES,), tuple(packed.COLUMNS[packed.SCORES])),
 }
-# The truth never reaches the lake: whoever trains reads the lake.
-ARCHIVED: Final = tuple(
-    topic for topic in topics.ALL if topic not in (topics.CONTROL, topics.TRUTH, topics.DISPOSITIONS)
-)
 
 
 def chunk_for(topic: str, first: int, marks: OriginMarks) -> Chunk:
@@ -279,4 +277,6 @@ def chunk_for(topic: str, first: int, marks: OriginMarks) -> Chunk:
         return RawChunk(first, marks, _LABELS_SCHEMA, lambda r: parse_label(r.value, r.key))
     if topic == topics.ALERTS.name:
         return RawChunk(first, marks, _ALERTS_SCHEMA, lambda r: parse_alert(r.value))
+    if topic == topics.DISPOSITIONS.name:
+        return RawChunk(first, marks, _DISPOSITIONS_SCHEMA, lambda r: parse_disposition(r.value))
     return RawChunk(first, marks, _DEAD_LETTERS_SCHEMA, _parse_dead_letter)

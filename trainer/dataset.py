@@ -3,7 +3,9 @@
 Rule 1. Vectors come from the lake as they were served; nothing is computed again, so training cannot skew from serving.
 Rule 2. A label counts from known_at_ms on: only known_at_ms < as_of_ms is used, the newest such label of a transaction.
 Rule 3. Without a label a transaction is genuine once the maturity horizon has passed, never earlier.
-Rule 4. Every split is a split of time, and whoever learns knows only labels known before the judged period begins.
+Rule 4. A declined transaction did not happen, so without a label it says nothing: it is left out (docs/adr/0016), unless labels
+        are those of a benchmark, which tell of all. What was explored, that is let through, counts like any other.
+Rule 5. Every split is a split of time, and whoever learns knows only labels known before the judged period begins.
 
      training of the judged fit        labels mature      validation         labels mature
    |-------------------------------)|----------------)|----------------)|----------------)
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from fraud.decision import DECLINE
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import Floats
 from fraud.windows import DAY_MS
@@ -67,9 +70,13 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Labelled rows, in order of event time: columns transaction_id, card_id, occurred_at_ms, known_at_ms, is_fraud, NAMES."""
+    """Labelled rows, in order of event time: columns transaction_id, card_id, occurred_at_ms, known_at_ms, is_fraud, NAMES.
+
+    censored: how many declined ones were left out.
+    """
 
     frame: pl.DataFrame
+    censored: int = 0
 
     def __len__(self) -> int:
         return self.frame.height
@@ -95,19 +102,49 @@ class Rows:
         return Rows(self.frame.filter((time >= from_ms) & (time < to_ms) & (pl.col("known_at_ms") < known_before_ms)))
 
 
-def point_in_time_join(features: pl.LazyFrame, labels: pl.LazyFrame, as_of_ms: int, maturity: Maturity) -> pl.LazyFrame:
+def declined_in(scores: pl.LazyFrame, labels: pl.LazyFrame) -> pl.LazyFrame | None:
+    """transaction_id and card_id of what was declined; None where labels tell of the declined too (a benchmark's).
+
+    scores: transaction_id, card_id, decision. labels: their source, when they have one.
+    """
+    if "source" in labels.collect_schema().names():
+        benchmark = labels.select((pl.col("source") == "benchmark").any()).collect().item()
+        if benchmark:
+            return None
+    return scores.filter(pl.col("decision") == DECLINE).select("transaction_id", "card_id").unique()
+
+
+def point_in_time_join(
+    features: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    as_of_ms: int,
+    maturity: Maturity,
+    declined: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
     """Each vector with the label known for its transaction at `as_of_ms`.
 
     features: transaction_id, card_id, occurred_at_ms and NAMES. labels: transaction_id, card_id, is_fraud, known_at_ms,
-    in log order. Adds is_fraud and known_at_ms; a vector without a usable label is left out.
+    in log order. declined: transaction_id, card_id. Adds is_fraud and known_at_ms, and is_censored: declined, without a label,
+    and no row to learn from. A vector that is neither labelled nor mature is left out.
     """
+    keys = ["transaction_id", "card_id"]
     newest = (
         labels.filter(pl.col("known_at_ms") < as_of_ms)
-        .select("transaction_id", "card_id", "is_fraud", "known_at_ms")
+        .select(*keys, "is_fraud", "known_at_ms")
         .sort("known_at_ms", maintain_order=True)
-        .unique(["transaction_id", "card_id"], keep="last", maintain_order=True)
+        .unique(keys, keep="last", maintain_order=True)
     )
-    joined = features.join(newest, on=["transaction_id", "card_id"], how="left", maintain_order="left")
+    joined = features.join(newest, on=keys, how="left", maintain_order="left")
+    if declined is None:
+        joined = joined.with_columns(is_censored=pl.lit(False))
+    else:
+        marked = declined.with_columns(_declined=pl.lit(True))
+        was_declined = pl.col("_declined").fill_null(False)
+        joined = (
+            joined.join(marked, on=keys, how="left", maintain_order="left")
+            .with_columns(is_censored=was_declined & pl.col("known_at_ms").is_null())
+            .drop("_declined")
+        )
     if maturity.require_labels:
         return joined.filter(pl.col("known_at_ms").is_not_null())
     return joined.with_columns(
@@ -116,14 +153,23 @@ def point_in_time_join(features: pl.LazyFrame, labels: pl.LazyFrame, as_of_ms: i
     ).filter(pl.col("known_at_ms") < as_of_ms)
 
 
-def rows_for(features: pl.LazyFrame, labels: pl.LazyFrame, split: Split, maturity: Maturity) -> Rows:
-    """Every labelled row that the split's periods need."""
+def rows_for(
+    features: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    split: Split,
+    maturity: Maturity,
+    declined: pl.LazyFrame | None = None,
+) -> Rows:
+    """Every labelled row that the split's periods need; what is censored is counted and left out."""
     time = pl.col("occurred_at_ms")
     wanted = features.filter((time >= min(split.judged_from_ms, split.final_from_ms)) & (time < split.as_of_ms)).select(
         "transaction_id", "card_id", "occurred_at_ms", *NAMES
     )
-    joined = point_in_time_join(wanted, labels, split.as_of_ms, maturity)
-    return Rows(joined.sort("occurred_at_ms", maintain_order=True).collect())
+    joined = point_in_time_join(wanted, labels, split.as_of_ms, maturity, declined)
+    found = joined.sort("occurred_at_ms", maintain_order=True).collect()
+    censored = int(found["is_censored"].sum())
+    frame = found.filter(~pl.col("is_censored")) if censored else found
+    return Rows(frame.drop("is_censored"), censored)
 
 
 def check_enough(rows: Rows, what: str, rows_min: int, fraud_min: int, remedy: str) -> None:

@@ -16,6 +16,16 @@ class TrainerSettings(StackSettings):
     archive_rows_max: int = Field(200_000, ge=1, description="rows at which the archiver writes a file")
     archive_age_max_s: float = Field(5.0, gt=0, description="seconds after which the archiver writes what it has")
     archive_small_files_max: int = Field(64, ge=2, description="small files of a partition before they are merged")
+    lake_keep_days: float | None = Field(
+        None,
+        gt=0,
+        description="days of event time that the lake keeps; unset: all. Less than training may need is refused",
+    )
+    lake_size_max_gib: float | None = Field(
+        None,
+        gt=0,
+        description="GiB above which the lake's oldest rows go, down to what training may need; unset: no limit",
+    )
     train_days: int = Field(56, ge=1, description="days of matured transactions that a model learns from")
     validation_days: int = Field(7, ge=1, description="newest matured days, on which a model's promise is measured")
     label_delay_days: float = Field(
@@ -23,6 +33,9 @@ class TrainerSettings(StackSettings):
     )
     require_labels: bool = Field(
         False, description="leave out transactions without a label instead of taking them as genuine"
+    )
+    train_replay: bool = Field(
+        False, description="compute vectors of other features again from the lake's logs, to learn from them too"
     )
     train_rows_min: int = Field(1_000, ge=2, description="fewer training rows than this are refused")
     train_fraud_min: int = Field(10, ge=1, description="fewer frauds than this in training or validation are refused")

@@ -39,13 +39,14 @@ from fraud.model import (
 )
 from fraud.windows import DAY_MS
 from trainer.calibration import folded
-from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, rows_for
+from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, declined_in, rows_for
 from trainer.evaluate import threshold_for_budget
 from trainer.fit import FitParams, fit, score, to_bytes
 from trainer.gate import PROMOTED, reference_vectors, usable_champion, verdict
 from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
 from trainer.ladder import RUNGS, SERVED, Climbed, climb
 from trainer.model_card import CardFacts, card_text
+from trainer.replay import NothingToReplayError, served_or_replayed
 from trainer.soundness import times_of
 
 Report = Callable[[str, int, str], None]  # stage, percent of the run, detail
@@ -68,6 +69,7 @@ class TrainPlan:
     fraud_min: int
     alerts_per_day_max: int
     params: FitParams
+    replay: bool = False  # compute the vectors again where the lake's are of other features
 
     @property
     def split(self) -> Split:
@@ -84,9 +86,15 @@ class Trained:
     manifest: Manifest
 
 
-def latest_event_time_ms(lake: Lake) -> int:
-    """One ms after the newest event time of the lake's vectors. Raises TrainRefusedError when there is none."""
+def latest_event_time_ms(lake: Lake, replay: bool = False) -> int:
+    """One ms after the newest event time of the lake's vectors, or with `replay` of its transactions.
+
+    Raises TrainRefusedError when there is none.
+    """
     try:
+        if replay:
+            newest = lake.scan(topics.TRANSACTIONS.name).select(pl.col("occurred_at_ms").max()).collect().item()
+            return int(newest or 0) + 1
         newest = lake.scan(topics.FEATURES.name, FEATURE_HASH).select(pl.col("occurred_at_ms").max()).collect().item()
     except FileNotFoundError as error:
         raise _without_vectors(lake, error) from error
@@ -98,15 +106,18 @@ def latest_event_time_ms(lake: Lake) -> int:
 def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Trained:
     """Run the plan. Raises TrainRefusedError when there is too little to learn from."""
     report("read", 2, f"lake {lake.root}")
-    rows = _labelled_rows(lake, plan)
     split = plan.split
-    report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, labels known before {moment(plan.as_of_ms)}")
+    vectors = _vectors(lake, plan)
+    rows = _labelled_rows(lake, plan, vectors)
+    hidden = f", {rows.censored} declined ones without a label left out" if rows.censored else ""
+    known = f"labels known before {moment(plan.as_of_ms)}{hidden}"
+    report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, {known}")
     learned, validation, final = _periods(rows, plan)
     champion = usable_champion(store)
     sound = soundness(
         learned,
         validation,
-        times_of(lake.scan(topics.FEATURES.name, FEATURE_HASH), split.judged_from_ms, split.validation_to_ms),
+        times_of(vectors, split.judged_from_ms, split.validation_to_ms),
         split.validation_to_ms,
         None if champion[0] is None else reference_vectors(champion[0]),
     )
@@ -121,7 +132,7 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     grown = fit(final.vectors, final.is_fraud, replace(plan.params, rounds=climbed.rounds))
     booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    trained = _publish(store, plan, final, booster, _Run(climbed, judgement, sound, gate))
+    trained = _publish(store, plan, final, booster, _Run(climbed, judgement, sound, gate, rows.censored, plan.replay))
     report(gate.outcome, 100, f"{trained.version}: {gate.reason}")
     return trained
 
@@ -134,28 +145,43 @@ class _Run:
     judgement: Judgement
     sound: Soundness
     gate: Gate
+    censored: int
+    replayed: bool
 
 
-def _labelled_rows(lake: Lake, plan: TrainPlan) -> Rows:
+def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
+    """Vectors as they were served; with `replay` those of other features computed again from the logs."""
     try:
-        features = lake.scan(topics.FEATURES.name, FEATURE_HASH)
+        if plan.replay:
+            split = plan.split
+            return served_or_replayed(lake, min(split.judged_from_ms, split.final_from_ms), split.as_of_ms)
+        return lake.scan(topics.FEATURES.name, FEATURE_HASH)
+    except NothingToReplayError as error:
+        raise TrainRefusedError(str(error)) from error
     except FileNotFoundError as error:
         raise _without_vectors(lake, error) from error
+
+
+def _labelled_rows(lake: Lake, plan: TrainPlan, features: pl.LazyFrame) -> Rows:
     try:
         labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
     except FileNotFoundError as error:
         raise TrainRefusedError(
             f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
         ) from error
-    return rows_for(features, labels, plan.split, plan.maturity)
+    try:
+        declined = declined_in(lake.scan(topics.SCORES.name), labels)
+    except FileNotFoundError:
+        declined = None  # nothing was scored, so nothing was declined
+    return rows_for(features, labels, plan.split, plan.maturity, declined)
 
 
 def _without_vectors(lake: Lake, error: FileNotFoundError) -> TrainRefusedError:
-    others = sorted({str(file.feature_hash) for file in lake.files(topics.FEATURES.name)})
+    others = sorted({each for file in lake.files(topics.FEATURES.name) if (each := file.feature_hash)})
     if others:
         return TrainRefusedError(
             f"the lake holds vectors of features {', '.join(others)}, this code computes {FEATURE_HASH}: "
-            "stream the transactions again with this code"
+            "train with --replay, which computes them again from the lake's transactions, or stream these again with this code"
         )
     return TrainRefusedError(f"{error}: let transactions stream first (is the archiver running?)")
 
@@ -242,6 +268,8 @@ def _told(
         "calibration": climbed.calibration,
         "stopping": climbed.stopping,
         "faults": sound.faults,
+        "vectors": "served, the missing ones replayed" if run.replayed else "served",
+        "declined_left_out": run.censored,
         "constant_features": sound.constant,
         "importances": {name: round(value, 6) for name, value in importances},
     }

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from fraud import topics
-from trainer.chunk import ARCHIVED
 
 ROOT = Path(__file__).parents[2]
 DECISION_PATH = ("stream_features", "scorer", "trainer")
@@ -69,13 +68,12 @@ def test_no_module_that_a_service_of_the_decision_path_can_reach_names_the_truth
     modules = reachable(service)
     assert f"{service}.settings" in modules and "fraud.packed" in modules, "the search itself must find something"
     wrong = {name: how for name, source in modules.items() if (how := names_truth(source))}
-    # The archiver names it to leave it out, which the next test holds it to.
-    wrong.pop("trainer.chunk", None)
     assert not {name: how for name, how in wrong.items() if name not in NAMES_EVERY_TOPIC}
 
 
-def test_the_archiver_leaves_the_truth_out_of_the_lake() -> None:
-    assert topics.TRUTH not in ARCHIVED and topics.TRANSACTIONS in ARCHIVED
+def test_the_archiver_leaves_the_truth_and_the_orders_for_frauds_out_of_the_lake() -> None:
+    assert topics.TRUTH not in topics.ARCHIVED and topics.CONTROL not in topics.ARCHIVED
+    assert all(topic in topics.ARCHIVED for topic in (topics.TRANSACTIONS, topics.DISPOSITIONS, topics.SCORES))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Stack:
 def stack() -> Iterator[Stack]:
     """The stack, up and healthy."""
     _require_engine()
-    ports = _free_ports("PORT_KAFKA", "PORT_REDIS", "PORT_PROMETHEUS", "PORT_ALERTMANAGER", "PORT_GRAFANA")
+    ports = _free_ports("PORT_KAFKA", "PORT_REDIS", "PORT_PROMETHEUS", "PORT_ALERTMANAGER", "PORT_GRAFANA", "PORT_API")
     stack = Stack(f"fraudstream-test-{os.getpid()}", {**ports, "FRAUD_DEMO_HISTORY_DAYS": HISTORY_DAYS})
     try:
         services = sorted(set(stack.compose("config", "--services").stdout.split()) - LEFT_OUT)

@@ -21,12 +21,14 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from adapters.backends.server import Server
 from adapters.kafka import dead_letter
-from adapters.lake import Lake
+from adapters.lake import NEVER_THERE, Lake
 from fraud.dead_letters import BadMessageError, Reason
+from fraud.disposition import Disposition
 from fraud.features import NAMES
 from fraud.packed import OriginMarks
+from fraud.topics import ARCHIVED
 from tests.integration.log_writer import BEGIN_MS, label, packed_vectors, transaction, vectors_of, write
-from trainer.chunk import ARCHIVED, chunk_for
+from trainer.chunk import chunk_for
 
 DEADLINE_S = 60.0
 TRANSACTIONS = [transaction(i, BEGIN_MS + i * 1000) for i in range(6000)]
@@ -113,6 +115,8 @@ def test_every_topic_arrives_with_its_columns_and_vectors_keep_their_bits(
     write(bootstrap, "transactions", 0, [(t.card_id.encode(), t.to_json(), []) for t in some] + [(b"c1", b"{bad", [])])
     write(bootstrap, "labels", 0, [(t.terminal_id.encode(), label(t, True).to_json(), []) for t in some[:9]])
     write(bootstrap, "features", 0, packed_vectors(some, 0))
+    verdict = Disposition(some[0].transaction_id, some[0].card_id, some[0].terminal_id, BEGIN_MS, "confirmed", BEGIN_MS)
+    write(bootstrap, "dispositions", 0, [(b"t0", verdict.to_json(), [])])
     letter = dead_letter(BadMessageError(Reason.NOT_JSON, "broken"), b"c1", b"{bad", ("transactions", 0, 700))
     write(bootstrap, "transactions.dlq", 0, [letter])
     lake = Lake(tmp_path / "lake")
@@ -120,8 +124,14 @@ def test_every_topic_arrives_with_its_columns_and_vectors_keep_their_bits(
     wait_until(
         lambda: rows_in(lake, "features") == 700 and rows_in(lake, "transactions.dlq") == 1, "vectors in the lake"
     )
+    wait_until(lambda: rows_in(lake, "dispositions") == 1, "the verdict in the lake")
     wait_until(lambda: rows_in(lake, "transactions") == 701 and rows_in(lake, "labels") == 9, "messages in the lake")
     assert archiver.stop() == 0
+    assert lake.scan("dispositions").collect()["verdict"].to_list() == ["confirmed"]
+    assert set(lake.topics()) == {
+        topic.name for topic in ARCHIVED if rows_in(lake, topic.name) or lake.files(topic.name)
+    }
+    assert not {"truth", "control"} & set(lake.topics())
     vectors = lake.scan("features").collect()
     assert (
         vectors.select(NAMES).to_numpy(order="c").view(np.uint32).tolist() == vectors_of(some).view(np.uint32).tolist()
@@ -176,6 +186,21 @@ def test_small_files_are_merged_and_still_read_once(
     assert archiver.stop() == 0
     assert len(lake.files("features")) < len(batches) - 4
     assert lake.scan("features").collect()["origin_offset"].to_list() == list(range(600))
+
+
+def test_an_archiver_that_comes_late_says_in_the_lake_what_the_log_no_longer_had(
+    fresh_kafka: Server, start: Callable[[str], ArchiverProcess], tmp_path: Path
+) -> None:
+    bootstrap, lake = fresh_kafka.address, Lake(tmp_path / "lake")
+    write(bootstrap, "features", 0, packed_vectors(TRANSACTIONS[:100], 0, rows=10))
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition("features", 0): 4})
+    admin.close()
+    archiver = start(bootstrap)
+    wait_until(lambda: rows_in(lake, "features") == 60, "what the log still has")
+    assert archiver.stop() == 0
+    first = lake.files("features")[0]
+    assert (first.first, first.next, first.rows, first.gone) == (0, 4, 0, NEVER_THERE)
 
 
 def test_records_that_the_log_lost_before_they_were_archived_end_the_archiver_by_name(

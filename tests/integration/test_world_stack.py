@@ -96,9 +96,9 @@ def test_a_scenario_started_live_raises_alerts_on_its_cards_within_minutes_of_ev
 def test_the_console_of_the_stack_shows_alerts_as_they_come_and_that_every_service_is_up(
     terminal: Terminal, live: subprocess.Popen[bytes]
 ) -> None:
-    page = terminal.state().services["console"].page
+    page = terminal.state().services["console"].address
     told = terminal.fraudstream("status", "--json")
-    assert json.loads(told.stdout)["services"]["console"]["page"] == page
+    assert json.loads(told.stdout)["services"]["console"]["address"] == page
     others = {service.name for service in SERVICES} - {"console"}
 
     def greeting() -> dict[str, Any]:

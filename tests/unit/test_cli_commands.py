@@ -33,7 +33,7 @@ def fraudstream(folder: Path, *arguments: str, **variables: str) -> subprocess.C
 
 def test_help_names_every_command_with_a_line() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}, prog_name="fraudstream").output
-    own = ("up", "down", "status", "demo", "retrain", "alerts", "models", "topics", "dlq")
+    own = ("up", "down", "status", "demo", "retrain", "score", "alerts", "models", "topics", "dlq")
     for name in (*own, *PASSED_ON):
         lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{name} ")]
         assert lines, name
@@ -104,3 +104,24 @@ def test_up_in_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path)
     done = fraudstream(tmp_path, "up", FRAUD_STATE_DIR=str(tmp_path / "file" / "state"))
     assert done.returncode == 2
     assert "FRAUD_STATE_DIR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("nowhere.jsonl",), 2, "nowhere.jsonl cannot be read"),
+        (("-",), 1, "no stack runs"),
+        (("-", "--api", "8090"), 2, "http://127.0.0.1:8090 is needed"),
+    ],
+)
+def test_score_says_what_it_lacks(tmp_path: Path, arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = fraudstream(tmp_path, "score", *arguments)
+    assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_score_says_that_nobody_answers_at_the_address(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text("{}\n")
+    done = fraudstream(tmp_path, "score", "one.jsonl", "--api", f"http://127.0.0.1:{free_ports(1)[0]}")
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr

@@ -362,7 +362,7 @@ def test_a_growing_log_is_read_in_whole_lines(tmp_path: Path) -> None:
 
 def test_services_have_ports_of_their_own_and_end_before_the_servers() -> None:
     assert len({service.port for service in SERVICES}) == len(SERVICES)
-    assert [s.name for s in sorted(SERVICES, key=lambda s: s.ends_with)][:2] == ["scorer", "stream_features"]
+    assert [s.name for s in sorted(SERVICES, key=lambda s: s.ends_with)][:2] == ["scorer", "scorer_api"]
 
 
 def test_a_taken_port_is_not_free() -> None:
@@ -375,3 +375,34 @@ def test_a_taken_port_is_not_free() -> None:
 def test_the_state_file_can_be_read_by_anybody(tmp_path: Path) -> None:
     StackFolder(tmp_path).write(StackState(Process(os.getpid(), time.time())))
     assert json.loads((tmp_path / "stack.json").read_text())["phase"] == "starting"
+
+
+def web_ports(tmp_path: Path, said: list[str]) -> dict[str, int]:
+    web = Service("web", (), 0, 1, answers_on=("FRAUD_API_PORT", 0))
+    made = Runner(StackSettings(state_dir=tmp_path), said.append, [web])
+    made._choose_web_ports()
+    return made._web_ports
+
+
+def test_a_service_answers_on_the_port_that_is_asked_for_or_on_a_free_one_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setenv("FRAUD_API_PORT", str(taken))
+        chosen = web_ports(tmp_path, said)["FRAUD_API_PORT"]
+    assert chosen != taken
+    assert said == [f"port {taken} is taken: web answers on {chosen}"]
+    monkeypatch.setenv("FRAUD_API_PORT", str(chosen))
+    assert web_ports(tmp_path, said) == {"FRAUD_API_PORT": chosen}
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "70000"])
+def test_an_impossible_port_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("FRAUD_API_PORT", port)
+    with pytest.raises(CommandError, match="FRAUD_API_PORT") as caught:
+        web_ports(tmp_path, [])
+    assert caught.value.code == 2

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from prometheus_client import CollectorRegistry, Histogram
 
 from adapters.kafka import Record
@@ -26,7 +27,7 @@ from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, OriginMarks, unpack
 from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
 from scorer.lane import FeatureHashMismatchError, Lane
-from scorer.loop import Limits, ScoringLoop
+from scorer.loop import QUIET_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.slot import ModelSlot
 from tests.scoring.packed_vectors import packed_rows
 
@@ -268,3 +269,80 @@ def test_observing_in_bulk_equals_observing_one_by_one() -> None:
         for name in ("bulk_seconds", "single_seconds")
     }
     assert samples["bulk_seconds"] == samples["single_seconds"]
+
+
+class Silent:
+    """A consumer of one partition whose polls take a second and return nothing, then what the test says."""
+
+    def __init__(self, end: int | None, position: int) -> None:
+        self.now_s = 0.0
+        self.end, self.at = end, position
+        self.answers: dict[int, dict[TopicPartition, list[Polled]]] = {}
+        self.polls = 0
+
+    def subscribe(self, **_: object) -> None:
+        """Nothing to do."""
+
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return {0}
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(FEATURES, 0)}
+
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Polled]]:
+        self.now_s += 1.0
+        self.polls += 1
+        return self.answers.get(self.polls, {})
+
+    def end_offsets(self, asked: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+        if self.end is None:
+            raise KafkaTimeoutError
+        return dict.fromkeys(asked, self.end)
+
+    def position(self, _: TopicPartition, timeout_ms: int) -> int:
+        return self.at
+
+    def highwater(self, _: TopicPartition) -> int:
+        return self.end or 0
+
+    def commit(self, *_: object, **__: object) -> None:
+        """Nothing to do."""
+
+
+class StopAfter:
+    """An event that is set after that many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def run_on(consumer: Silent, folder: Path, polls: int) -> None:
+    log = Log()
+    loop = ScoringLoop(
+        consumer, log, ModelSlot(folder), log.marks, LIMITS, now_ms=lambda: 0, clock=lambda: consumer.now_s
+    )
+    loop.run(StopAfter(polls))  # type: ignore[arg-type]  # as much of an event as the loop asks for
+
+
+def test_a_consumer_that_gets_nothing_of_what_is_there_ends_the_scorer(tmp_path: Path) -> None:
+    consumer = Silent(end=7, position=4)
+    with pytest.raises(ConsumerStuckError, match="3 records"):
+        run_on(consumer, tmp_path, 100)
+    assert consumer.now_s >= 2 * QUIET_SECONDS
+
+
+def test_an_idle_stream_and_records_that_came_just_now_are_no_stuck_consumer(tmp_path: Path) -> None:
+    run_on(Silent(end=4, position=4), tmp_path, 100)
+    consumer = Silent(end=5, position=4)
+    consumer.answers = {15: polled(packed_rows(range(5)), first=4)}  # five seconds after it was first seen to be there
+    run_on(consumer, tmp_path, 100)
+
+
+def test_a_broker_that_does_not_answer_is_waited_for_and_then_ends_the_scorer(tmp_path: Path) -> None:
+    run_on(Silent(end=None, position=4), tmp_path, 50)
+    with pytest.raises(KafkaAwayError):
+        run_on(Silent(end=None, position=4), tmp_path, 100)

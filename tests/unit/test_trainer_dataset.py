@@ -8,9 +8,19 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from fraud.decision import APPROVE, DECLINE
 from fraud.features import NAMES
 from fraud.windows import DAY_MS
-from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, point_in_time_join, rows_for
+from trainer.dataset import (
+    Maturity,
+    Rows,
+    Split,
+    TrainRefusedError,
+    check_enough,
+    declined_in,
+    point_in_time_join,
+    rows_for,
+)
 
 WEEK = Maturity(7 * DAY_MS)
 
@@ -93,3 +103,57 @@ def test_one_class_only_is_refused_with_a_remedy(fraud: int) -> None:
     frame = pl.DataFrame({"is_fraud": [True] * fraud + [False] * (3 - fraud)})
     with pytest.raises(TrainRefusedError, match="wait a week"):
         check_enough(Rows(frame), "training period", 2, 1, "wait a week")
+
+
+def scored(*decisions: int) -> pl.LazyFrame:
+    numbers = range(len(decisions))
+    return pl.LazyFrame(
+        {
+            "transaction_id": [f"t{i}" for i in numbers],
+            "card_id": [f"c{i}" for i in numbers],
+            "decision": pl.Series(decisions, dtype=pl.UInt8),
+        }
+    )
+
+
+SPLIT = Split.at(47 * DAY_MS, train_days=16, validation_days=7, maturity=WEEK)
+
+
+def learned_ids(known: pl.LazyFrame, declined: pl.LazyFrame | None) -> list[str]:
+    rows = rows_for(vectors(20, 21, 22, 23), known, SPLIT, WEEK, declined)
+    return (
+        rows.between(SPLIT.judged_from_ms, SPLIT.judged_to_ms, SPLIT.validation_from_ms)
+        .frame["transaction_id"]
+        .to_list()
+    )
+
+
+def test_a_declined_transaction_without_a_label_is_no_genuine_one() -> None:
+    #  t0 approved, t1 declined, t2 declined and labelled by a person, t3 explored: let through, so approved
+    scores, known = scored(APPROVE, DECLINE, DECLINE, APPROVE), labels((2, True, 22.5))
+    declined = declined_in(scores, known)
+    assert learned_ids(known, declined) == ["t0", "t2", "t3"]
+    assert learned_ids(known, None) == ["t0", "t1", "t2", "t3"], "who ignores decisions takes t1 as genuine"
+    rows = rows_for(vectors(20, 21, 22, 23), known, SPLIT, WEEK, declined)
+    assert (rows.censored, rows.fraud) == (1, 1)
+
+
+def test_a_label_of_a_declined_transaction_counts_only_from_its_moment_on() -> None:
+    known = labels((0, True, 50))  # later than as_of
+    rows = rows_for(vectors(20, 21), known, SPLIT, WEEK, declined_in(scored(DECLINE, APPROVE), known))
+    assert rows.frame["transaction_id"].to_list() == ["t1"]
+
+
+def test_labels_of_a_benchmark_tell_of_the_declined_too() -> None:
+    told = labels((1, True, 28)).with_columns(source=pl.lit("benchmark"))
+    assert declined_in(scored(DECLINE, DECLINE), told) is None
+    hidden = labels((1, True, 28)).with_columns(source=pl.lit("chargeback"))
+    assert declined_in(scored(DECLINE, DECLINE), hidden) is not None
+
+
+def test_unlabelled_and_younger_than_the_horizon_is_left_out_and_older_is_genuine() -> None:
+    #   as_of 47, horizon 7: day 39.9 is mature, day 40 and later are not
+    frame = point_in_time_join(vectors(39.9, 40.0, 46.0), labels((2, True, 46.5)), 47 * DAY_MS, WEEK).collect()
+    assert dict(zip(frame["transaction_id"], frame["is_fraud"], strict=True)) == {"t0": False, "t2": True}
+    hasty = point_in_time_join(vectors(39.9, 40.0, 46.0), labels(), 47 * DAY_MS, Maturity(0)).collect()
+    assert hasty.height == 3, "without a horizon the youngest would count as genuine at once"

@@ -2,13 +2,15 @@
  * What this page knows, and the stream that it comes from.
  *
  * Rule 1. The browser's own EventSource resumes with Last-Event-ID; what could not be resumed is counted and shown.
- * Rule 2. Views are told at most five times a second, in an animation frame: a flood of alerts costs no more than that.
+ * Rule 2. Views are told at most five times a second, in a flood twice, in an animation frame: more alerts cost no more.
  * Rule 3. At most KEPT alerts are kept; what one holds is replaced, never changed in place.
  */
 import { useEffect, useState } from "../vendor/preact-htm.js";
 
 const KEPT = 2000;
 const TOLD_EVERY_MS = 200;
+const TOLD_IN_A_FLOOD_MS = 500;
+const FLOOD = 30; // alerts since views were told
 const STALE_MS = 25000;
 
 export const state = {
@@ -30,16 +32,18 @@ export const state = {
 const listeners = new Set();
 let toldAt = 0;
 let due = 0;
+let untold = 0;
 
 function tell() {
   due = 0;
+  untold = 0;
   toldAt = performance.now();
   for (const listener of listeners) listener();
 }
 
 export function changed() {
   if (due) return;
-  const wait = Math.max(0, TOLD_EVERY_MS - (performance.now() - toldAt));
+  const wait = Math.max(0, (untold > FLOOD ? TOLD_IN_A_FLOOD_MS : TOLD_EVERY_MS) - (performance.now() - toldAt));
   // A page in the background gets no animation frames, and needs none.
   due = setTimeout(() => (document.hidden ? tell() : requestAnimationFrame(tell)), wait);
 }
@@ -58,7 +62,8 @@ export function useStore() {
 function addAlerts(alerts, arrived = 0) {
   const fresh = alerts.filter((each) => !state.byId.has(each.alert_id)).reverse();
   if (!fresh.length) return;
-  for (const each of fresh) state.byId.set(each.alert_id, Object.assign(each, { arrived }));
+  for (const each of fresh) state.byId.set(each.alert_id, Object.assign(each, { arrived: fresh.length > FLOOD ? 0 : arrived }));
+  untold += fresh.length;
   state.total += fresh.length;
   state.alerts = [...fresh, ...state.alerts];
   for (const gone of state.alerts.splice(KEPT)) state.byId.delete(gone.alert_id);

@@ -1,0 +1,149 @@
+"""Replay: the vectors that this code would have served, from the logs in the lake. For features whose definition has changed.
+
+Rule 1. The order is the logs' own: cards by `transactions`, terminals by `terminal-log`, partition by partition, as the stream
+        and the parity meter have it. Nothing is sorted by time.
+Rule 2. The fold is the stream's own (fraud/fold.py).
+Rule 3. What the lake does not hold yet, or not any more, is left out; a gap in it is refused by the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from adapters.lake import Lake
+from fraud import topics
+from fraud.columns import TerminalColumns, known_hash, transaction_hashes
+from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.model import Floats
+from trainer.backfill import COLUMNS, LABELS, card_columns, checked
+
+CHUNK_ROWS: Final = 100_000
+_TRANSACTION: Final = [name for name in COLUMNS if name not in LABELS]
+_LOG: Final = [
+    "origin_topic", "origin_partition", "origin_offset", "terminal_id", "transaction_id", "occurred_at_ms", "amount_minor", "is_fraud",
+]  # fmt: skip
+_IDENTITY: Final = {"transaction_id": pl.String, "card_id": pl.String, "occurred_at_ms": pl.Int64}
+
+Int64s = npt.NDArray[np.int64]
+
+
+class NothingToReplayError(RuntimeError):
+    """The lake has no transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cards:
+    """The accepted transactions of one partition, by offset."""
+
+    offsets: Int64s
+    card_ids: pl.Series
+    hashes: npt.NDArray[np.uint64]
+    vectors: Floats
+
+
+def replayed(lake: Lake, from_ms: int = 0, to_ms: int = 1 << 62) -> pl.DataFrame:
+    """transaction_id, card_id, occurred_at_ms and NAMES of what is served with event time from <= t < to, in log order.
+
+    Every log is read from its beginning on: what happened before from_ms is part of a vector. Raises NothingToReplayError,
+    LakeGapError.
+    """
+    cards = {p: _fold_cards(lake, p) for p in lake.partitions(topics.TRANSACTIONS.name)}
+    if not any(len(each.offsets) for each in cards.values()):
+        raise NothingToReplayError(f"the lake {lake.root} has no transactions: let some stream first")
+    parts = [
+        part
+        for partition in lake.partitions(topics.TERMINAL_LOG.name)
+        for part in _fold_terminals(lake, partition, cards, from_ms, to_ms)
+    ]
+    empty = pl.DataFrame(schema={**_IDENTITY, **dict.fromkeys(NAMES, pl.Float32)})
+    return pl.concat([empty, *parts])
+
+
+def served_or_replayed(lake: Lake, from_ms: int, to_ms: int) -> pl.LazyFrame:
+    """As replayed(), but what was served with these very features is taken as it was served."""
+    columns = [*_IDENTITY, *NAMES]
+    try:
+        time = pl.col("occurred_at_ms")
+        scanned = lake.scan(topics.FEATURES.name, FEATURE_HASH).filter((time >= from_ms) & (time < to_ms))
+        served = scanned.select(columns).collect()
+    except FileNotFoundError:
+        return replayed(lake, from_ms, to_ms).lazy()
+    again = replayed(lake, from_ms, to_ms).join(served, on=["transaction_id", "card_id"], how="anti")
+    return pl.concat([again, served]).lazy()
+
+
+def _fold_cards(lake: Lake, partition: int) -> _Cards:
+    fold = CardFold(keep_changes=False)
+    offsets: list[Int64s] = [np.empty(0, np.int64)]
+    ids = [pl.Series("card_id", [], pl.String)]
+    hashes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+    vectors: list[Floats] = [np.empty((0, len(REQUEST_NAMES) + len(CARD_NAMES)), np.float32)]
+    for frame in _chunks(lake, topics.TRANSACTIONS.name, partition, ["log_offset", "refused", *_TRANSACTION]):
+        good = frame.filter(pl.col("refused").is_null())
+        table = checked(good.select(_TRANSACTION))
+        told = card_columns(table)
+        result = fold.apply(table["card_id"].to_list(), told)
+        kept = result.outcome == ACCEPTED
+        offsets.append(good["log_offset"].to_numpy()[kept])
+        ids.append(table["card_id"].filter(pl.Series(kept)))
+        hashes.append(told.transaction_hash[kept])
+        vectors.append(result.vectors[kept])
+    return _Cards(np.concatenate(offsets), pl.concat(ids), np.concatenate(hashes), np.concatenate(vectors))
+
+
+def _fold_terminals(
+    lake: Lake, partition: int, cards: dict[int, _Cards], from_ms: int, to_ms: int
+) -> Iterator[pl.DataFrame]:
+    fold = TerminalFold(keep_changes=False)
+    for frame in _chunks(lake, topics.TERMINAL_LOG.name, partition, _LOG):
+        is_label = (frame["origin_topic"] == topics.LABELS.name).to_numpy()
+        origins, at = frame["origin_partition"].to_numpy(), _places(frame, is_label, cards)
+        known = np.flatnonzero(is_label | (at >= 0))
+        log, is_label, origins, at = frame[known], is_label[known], origins[known], at[known]
+        card_ids = np.full(len(log), "", object)
+        vectors = np.full((len(log), len(REQUEST_NAMES) + len(CARD_NAMES)), np.nan, np.float32)
+        for origin, of in cards.items():
+            mine = np.flatnonzero(~is_label & (origins == origin))
+            card_ids[mine], vectors[mine] = of.card_ids.gather(at[mine]).to_numpy(), of.vectors[at[mine]]
+        told = TerminalColumns(
+            np.where(is_label, LABEL, TRANSACTION).astype(np.uint8),
+            transaction_hashes(log["transaction_id"].to_list()),
+            log["occurred_at_ms"].to_numpy(),
+            log["amount_minor"].fill_null(0).to_numpy(),
+            np.array([known_hash(card or None) for card in card_ids], np.uint64),
+            log["is_fraud"].fill_null(0).to_numpy(),
+        )
+        result = fold.apply(log["terminal_id"].to_list(), told)
+        times = told.occurred_at_ms
+        wanted = np.flatnonzero(~is_label & (result.outcome == ACCEPTED) & (times >= from_ms) & (times < to_ms))
+        whole = np.concatenate([vectors[wanted], result.vectors[wanted]], axis=1)
+        identity = [log["transaction_id"].gather(wanted), pl.Series("card_id", card_ids[wanted], pl.String)]
+        columns = [pl.Series(name, np.ascontiguousarray(whole[:, i])) for i, name in enumerate(NAMES)]
+        yield pl.DataFrame([*identity, pl.Series("occurred_at_ms", times[wanted]), *columns])
+
+
+def _places(frame: pl.DataFrame, is_label: npt.NDArray[np.bool_], cards: dict[int, _Cards]) -> Int64s:
+    """Where each transaction of the log stands among the cards' accepted ones; -1 for labels and what is not there."""
+    origins, offsets = frame["origin_partition"].to_numpy(), frame["origin_offset"].to_numpy()
+    places = np.full(len(offsets), -1, np.int64)
+    for origin, of in cards.items():
+        mine = np.flatnonzero(~is_label & (origins == origin))
+        if not len(of.offsets):
+            continue
+        found = np.minimum(np.searchsorted(of.offsets, offsets[mine]), len(of.offsets) - 1)
+        places[mine] = np.where(of.offsets[found] == offsets[mine], found, -1)
+    return places
+
+
+def _chunks(lake: Lake, topic: str, partition: int, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """The rows of a partition in log order, at most CHUNK_ROWS at once."""
+    for file in lake.files(topic, partition):
+        if file.rows:
+            yield from pl.read_parquet(file.path, columns=columns, glob=False).iter_slices(CHUNK_ROWS)
