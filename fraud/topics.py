@@ -97,7 +97,7 @@ CONTROL: Final = Topic(
     "control",
     "none",
     "JSON: ControlRequest",
-    "command line, console, producer",
+    "command line, console, producer, drift watch",
     "trainer, producer, console",
     partitioned=False,
     archived=False,  # it says which frauds were ordered, and when

@@ -45,6 +45,7 @@ class DriftStore:
     """The tables of an open journal, and the open windows in memory.
 
     version: whose reference is counted against; windows that begin before counted_from_ms are not counted.
+    retrain_asked_ms: event time at which drift has last asked for a training; None: never.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -52,6 +53,7 @@ class DriftStore:
         facts = dict(self._db.execute("SELECT * FROM fact"))
         self.version: str | None = facts.get("version")
         self.counted_from_ms: int = facts.get("counted_from_ms", 0)
+        self.retrain_asked_ms: int | None = facts.get("retrain_asked_ms")
         self.windows = {start: _window(content) for start, content in self._db.execute("SELECT * FROM drift_window")}
         self.alarms = read_alarms(self._db)
         self.clock = {(t, p): newest for t, p, newest in self._db.execute("SELECT * FROM clock")}
@@ -76,7 +78,11 @@ class DriftStore:
 
     def put(self) -> None:
         """Write what is in memory into the tables; it counts with the journal's next commit."""
-        facts = {"version": self.version, "counted_from_ms": self.counted_from_ms}
+        facts = {
+            "version": self.version,
+            "counted_from_ms": self.counted_from_ms,
+            "retrain_asked_ms": self.retrain_asked_ms,
+        }
         self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts.items())
         self._db.executemany(
             "INSERT OR REPLACE INTO clock VALUES (?, ?, ?)",

@@ -25,6 +25,10 @@ class MonitoringSettings(StackSettings):
     drift_window_hours: int = Field(
         24, ge=1, le=24 * 28, description="length of a window of event time that is compared with the model's reference"
     )
+    drift_retrain: bool = Field(True, description="whether raised drift asks the trainer for a new model")
+    drift_cool_down_days: float = Field(
+        7, gt=0, description="simulated days between two trainings that drift asks for, however long it stays raised"
+    )
     probe_every_s: float = Field(5.0, gt=0, description="seconds between two looks at lags, state store and registry")
     parity_every_s: float = Field(300.0, ge=0, description="seconds between two rounds of the parity meter; 0: none")
     parity_sample: int = Field(5_000, ge=1, description="vectors that a round of the parity meter compares")

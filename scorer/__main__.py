@@ -18,13 +18,15 @@ import typer
 from kafka import KafkaConsumer
 from kafka.errors import FencedInstanceIdError, KafkaError
 
+from adapters.snapshot_store import SnapshotReader, connect
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud.flood import DeadLetterFloodError
+from scorer.batch_path import BatchPath
 from scorer.lane import FeatureHashMismatchError
 from scorer.loop import ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.marks import read_marks
 from scorer.settings import ScorerSettings
-from scorer.slot import ModelSlot
+from scorer.slot import BATCH_CHAMPION, CHALLENGER, ModelSlot
 from scorer.writer import ScoreWriter
 
 EXIT_PERSON: Final = 2
@@ -54,7 +56,17 @@ def _consumer(settings: ScorerSettings) -> KafkaConsumer:
     )
 
 
-def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
+def _batch_path(settings: ScorerSettings) -> BatchPath | None:
+    """The batch path, which scores beside; None when the settings leave it out."""
+    if not settings.batch_path:
+        return None
+    snapshots = SnapshotReader(connect(settings.redis_url, settings.snapshot_timeout_s))
+    return BatchPath(snapshots, ModelSlot(settings.models, role=BATCH_CHAMPION), settings.snapshot_age_days_max)
+
+
+def _wired(
+    settings: ScorerSettings, slot: ModelSlot, shadow: ModelSlot, batch_path: BatchPath | None
+) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
     consumer = _consumer(settings)
     writer = ScoreWriter(settings.kafka_bootstrap, settings.partitions, settings.kafka_away_seconds_max)
     limits = Limits(
@@ -64,7 +76,7 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
         settings.exploration_share,
     )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
-    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits)
+    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits, shadow=shadow, batch_path=batch_path)
 
 
 def _end(code: int, message: str) -> None:
@@ -109,10 +121,15 @@ def main(context: typer.Context) -> None:
     settings = ScorerSettings.read()
     log = configure_logging(settings, "scorer")
     stop = _stop_on_signals()
-    slot = ModelSlot(settings.models)
+    slot, shadow = ModelSlot(settings.models), ModelSlot(settings.models, role=CHALLENGER)
+    batch_path = _batch_path(settings)
     try:
+        if batch_path is not None:
+            batch_path.slot.refresh()  # beside the other one's
         slot.settle(SLOT_SECONDS_MAX)
-        consumer, writer, loop = _wired(settings, slot)
+        if batch_path is not None:
+            batch_path.slot.settle(SLOT_SECONDS_MAX)
+        consumer, writer, loop = _wired(settings, slot, shadow, batch_path)
         serve_metrics(settings, loop.health)
         log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)
         loop.run(stop)
@@ -126,6 +143,9 @@ def main(context: typer.Context) -> None:
         log.exception("the batch failed")
         _end(EXIT_RESTART, "ended for a restart")
     slot.close()
+    shadow.close()
+    if batch_path is not None:
+        batch_path.slot.close()
     writer.close()
     consumer.close(timeout_ms=1000)
     log.info("stopped")

@@ -31,6 +31,7 @@ from fraud.alert import Alert
 from fraud.decision import DECISIONS
 from fraud.flood import FloodGuard
 from fraud.packed import Batch, OriginMarks
+from scorer.batch_path import BatchPath, BatchVerdicts
 from scorer.judge import Verdicts, alerts_of, concatenated, judge
 from scorer.lane import Lane, Refused, Taken
 from scorer.slot import ModelSlot
@@ -91,6 +92,7 @@ class ScoringLoop:
     """The loop over a kafka-python consumer that is not yet subscribed.
 
     read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock.
+    shadow: the slot of the challenger; None: nobody scores in shadow. batch_path: None: that path does not score.
     """
 
     def __init__(
@@ -102,10 +104,14 @@ class ScoringLoop:
         limits: Limits,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        shadow: ModelSlot | None = None,
+        batch_path: BatchPath | None = None,
     ) -> None:
         self._consumer = consumer
         self._writer = writer
         self._slot = slot
+        self._shadow = shadow
+        self._batch_path = batch_path
         self._read_marks = read_marks
         self._limits = limits
         self._now_ms = now_ms
@@ -130,6 +136,10 @@ class ScoringLoop:
             self._polled_at = self._clock()
             self._forget_moved()
             self._slot.refresh()
+            if self._shadow is not None:
+                self._shadow.refresh()
+            if self._batch_path is not None:
+                self._batch_path.slot.refresh()
             if polled:
                 self._answered_at = self._polled_at
                 self._ends.clear()
@@ -199,21 +209,34 @@ class ScoringLoop:
         if not batches:
             return
         batch = concatenated(batches)
+        began_s = time.thread_time()
         model = self._slot.model
-        verdicts = judge(batch, model, self._limits.exploration_share)
+        challenger = None if self._shadow is None else self._shadow.model
+        verdicts = judge(batch, model, self._limits.exploration_share, challenger=challenger)
         scored_at_ms = self._now_ms()
         alerts = alerts_of(batch, verdicts, model, scored_at_ms)
+        _spent("streaming", began_s)
         self._writer.alerts(alerts)
+        beside = self._judge_beside(batch)
         records: list[tuple[int, Record]] = []
         first = 0
         for partition, one in taken.items():
             rows = slice(first, first + sum(b.rows for b in one.fresh))
-            records += self._lanes[partition].scores(batch, verdicts, rows, scored_at_ms)
+            records += self._lanes[partition].scores(batch, verdicts, rows, scored_at_ms, beside)
             newest_ms = int(batch.array("occurred_at_ms")[rows].max(initial=0))
             gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(partition)).set(newest_ms / 1000)
             first = rows.stop
         self._writer.records(topics.SCORES.name, records)
         _observe(batch, verdicts, alerts, self._now_ms())
+
+    def _judge_beside(self, batch: Batch) -> BatchVerdicts | None:
+        """What the batch path makes of a batch; no alert waits for it."""
+        if self._batch_path is None:
+            return None
+        began_s = time.thread_time()
+        beside = self._batch_path.judge(batch)
+        _spent("batch", began_s)
+        return beside
 
     def _commit_when_due(self, *, idle: bool) -> None:
         if not self._uncommitted or (self._clock() < self._commit_at and not idle):
@@ -258,6 +281,11 @@ class ScoringLoop:
                 highwater = self._consumer.highwater(tp)
                 lag = max(0, (highwater or 0) - self._positions[tp])
                 gauge(metrics.LAG_RECORDS).labels(STAGE, tp.topic, str(tp.partition)).set(lag)
+
+
+def _spent(path: str, began_s: float) -> None:
+    """Count this thread's CPU seconds since began_s."""
+    counter(metrics.PATH_CPU_SECONDS_TOTAL).labels(path).inc(max(0.0, time.thread_time() - began_s))
 
 
 def _source(record: Any) -> tuple[str, int, int]:

@@ -17,6 +17,7 @@ from kafka.errors import KafkaTimeoutError
 from prometheus_client import CollectorRegistry, Histogram
 
 from adapters.kafka import Record
+from adapters.model_store import Aliases, ModelStore
 from adapters.telemetry import observe_many
 from fraud import rules
 from fraud.alert import Alert, parse_alert
@@ -28,8 +29,9 @@ from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
 from scorer.lane import FeatureHashMismatchError, Lane
 from scorer.loop import QUIET_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
-from scorer.slot import ModelSlot
+from scorer.slot import CHALLENGER, ModelSlot
 from tests.scoring.packed_vectors import packed_rows
+from tests.scoring.published_models import point_to, publish
 
 FEATURES = "features"
 DAY_MS = 86_400_000
@@ -126,9 +128,12 @@ def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_pat
     assert batch.meta == {
         "feature_hash": FEATURE_HASH,
         "model_version": "rules",
+        "challenger_version": None,
         "stage_at_ms": 1_790_000_000_500,
         "threshold": rules.REVIEW_THRESHOLD,
         "marks": {"0": 1},
+        "batch_version": None,
+        "snapshot_date": None,
     }
     assert [DECISIONS[d] for d in batch.array("decision")] == ["review", "approve"]
     assert batch.array("score").tolist() == batch.array("rules_score").tolist() == [0.5, 0.0]
@@ -269,6 +274,61 @@ def test_observing_in_bulk_equals_observing_one_by_one() -> None:
         for name in ("bulk_seconds", "single_seconds")
     }
     assert samples["bulk_seconds"] == samples["single_seconds"]
+
+
+def with_shadow(log: Log, folder: Path) -> tuple[ScoringLoop, ModelSlot]:
+    shadow = ModelSlot(folder, lambda _: None, role=CHALLENGER)
+    shadow.settle(60)
+    champion = ModelSlot(folder, lambda _: None)
+    champion.settle(60)
+    return ScoringLoop(None, log, champion, log.marks, LIMITS, now_ms=lambda: 1_790_000_000_500, shadow=shadow), shadow
+
+
+def test_a_challenger_scores_every_row_in_the_same_pass_and_decides_nothing(tmp_path: Path) -> None:
+    champion, challenger = publish(tmp_path, 3), publish(tmp_path, 30)
+    point_to(tmp_path, champion)
+    alone, both = Log(), Log()
+    with_shadow(alone, tmp_path)[0].take(polled(packed_rows(range(30))))
+    ModelStore(tmp_path).shadow(challenger)
+    loop, shadow = with_shadow(both, tmp_path)
+    loop.take(polled(packed_rows(range(30))))
+    (without,), (with_it,) = alone.scored(), both.scored()
+    assert without.meta["challenger_version"] is None
+    assert np.isnan(without.array("challenger_score")).all()
+    assert (with_it.meta["model_version"], with_it.meta["challenger_version"]) == (champion, challenger)
+    assert shadow.model is not None
+    expected = shadow.model.score(unpack(packed_rows(range(30)), (VECTORS,)).array("vector"))
+    assert with_it.array("challenger_score").tobytes() == expected.tobytes()
+    assert not np.array_equal(expected, with_it.array("score"))
+    for name in ("score", "decision", "explored"):
+        assert with_it.array(name).tobytes() == without.array(name).tobytes(), name
+    assert [a.to_json() for a in both.alerts_written] == [a.to_json() for a in alone.alerts_written]
+
+
+def test_models_come_and_go_between_batches_and_every_row_is_scored_once_by_the_version_it_names(
+    tmp_path: Path,
+) -> None:
+    versions = [publish(tmp_path, rounds) for rounds in (3, 4, 5)]
+    store, log = ModelStore(tmp_path), Log()
+    now = [0.0]
+    champion = ModelSlot(tmp_path, lambda _: None, lambda: now[0])
+    shadow = ModelSlot(tmp_path, lambda _: None, lambda: now[0], CHALLENGER)
+    loop = ScoringLoop(None, log, champion, log.marks, LIMITS, now_ms=lambda: 0, shadow=shadow)
+    roles = [(None, None), (0, 1), (1, None), (1, 2), (2, None)]
+    for step, (deciding, beside) in enumerate(roles):
+        new = Aliases(*(None if v is None else versions[v] for v in (deciding, beside)))
+        store.set_aliases(store.aliases(), new)
+        now[0] += 100
+        for slot in (champion, shadow):
+            slot.settle(60)
+        loop.take(polled(packed_rows(range(10 * step, 10 * step + 10)), first=step))
+    assert origins(log.scored()) == [(0, offset) for offset in range(50)]
+    named = [(b.meta["model_version"], b.meta["challenger_version"]) for b in log.scored()]
+    assert named == [
+        ("rules" if deciding is None else versions[deciding], None if beside is None else versions[beside])
+        for deciding, beside in roles
+    ]
+    assert [bool(np.isnan(b.array("challenger_score")).all()) for b in log.scored()] == [True, False, True, False, True]
 
 
 class Silent:
