@@ -202,6 +202,9 @@ def _live(folder: StackFolder, state: StackState, settings: StackSettings, wante
         view = _View(folder, state, feed, producer, wanted)
         producer.start()
         try:
+            for name, one in state.services.items():
+                if one.address:
+                    print(f"{name}: {one.address}")
             print(
                 f"live after {time.monotonic() - wanted.began_s:.0f} s, at {wanted.speed:g} times real time; Ctrl-C ends it"
             )

@@ -125,6 +125,17 @@ def read_drift(path: Path) -> tuple[Judgement | None, dict[str, Alarm]]:
         return read_newest(db), read_alarms(db)
 
 
+def read_fullest_window(path: Path) -> tuple[str, Window] | None:
+    """The open window with most rows, and whose reference it is counted against; None when none is open. Raises FileNotFoundError."""
+    with open_for_reading(path) as db:
+        version = db.execute("SELECT value FROM fact WHERE name = 'version'").fetchone()
+        found = db.execute("SELECT content FROM drift_window ORDER BY start_ms DESC").fetchall()
+    windows = [_window(content) for (content,) in found]
+    # The newest has just begun: the one with the most rows says most.
+    fullest = max(windows, key=lambda each: max((each.rows(name) for name in each.counts), default=0), default=None)
+    return None if version is None or version[0] is None or fullest is None else (str(version[0]), fullest)
+
+
 def _content(window: Window) -> bytes:
     counts = {name: column.tolist() for name, column in window.counts.items()}
     return msgspec.json.encode(

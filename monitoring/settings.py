@@ -43,3 +43,21 @@ class MonitoringSettings(StackSettings):
     def drift_file(self, feature_hash: str) -> Path:
         """Where drift is kept; counts of other features are never read."""
         return self.state_dir / "monitoring" / f"drift-{feature_hash}.sqlite"
+
+
+class ConsoleSettings(MonitoringSettings):
+    """What `python -m monitoring console` reads from the environment."""
+
+    console_host: str = Field("127.0.0.1", description="address that the console listens on")
+    console_port: int = Field(8400, ge=0, le=65535, description="port of the console; 0: any free one")
+    console_names: str = Field(
+        "127.0.0.1,localhost,[::1]",
+        description="names under which a browser may open the console; another one is refused (DNS rebinding)",
+    )
+    console_alerts_kept: int = Field(
+        5_000, ge=100, le=100_000, description="newest alerts that the console keeps, to show and to resume from"
+    )
+    console_targets: str = Field(
+        "",
+        description="metrics pages of the services, name=host:port,...; default: those that `fraudstream up` started",
+    )
