@@ -7,10 +7,10 @@ UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo up down test quick check format docs bench clean
+.PHONY: help setup demo up down test quick check format docs bench bench-parts clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with everything in it, and the fraudstream command
 
@@ -56,7 +56,10 @@ docs: setup ## write the generated pages of docs/, and Grafana's dashboards
 	@$(RUN)/python -m tests.contract.generated_docs
 	@$(RUN)/python -W ignore -m monitoring.grafana
 
-bench: setup ## the benchmarks behind the numbers in docs/measured.md
+bench: setup ## measure throughput, latency, features and training beside the peers, and write the pages (40 minutes)
+	@$(RUN)/fraudstream bench all --docs $(ARGS)
+
+bench-parts: setup ## the fold, its memory, the simulator and the world alone
 	@$(RUN)/python -m benchmarks.fold
 	@$(RUN)/python -m benchmarks.fold_memory
 	@$(RUN)/python -m benchmarks.feature_worker

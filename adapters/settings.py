@@ -54,6 +54,16 @@ class StackSettings(BaseSettings):
         """Root folder of the model registry."""
         return self.models_dir or self.state_dir / "models"
 
+    @property
+    def runs_file(self) -> Path:
+        """Where the trainer keeps the history of its runs."""
+        return self.state_dir / "trainer" / "runs.sqlite"
+
+    @property
+    def delivered_file(self) -> Path:
+        """Where the evaluator says what each version has delivered."""
+        return self.state_dir / "monitoring" / "delivered.json"
+
     @classmethod
     def read(cls) -> Self:
         """Read the environment and the running stack's `stack.env`.

@@ -118,9 +118,14 @@ def configure_logging(settings: StackSettings, service: str) -> structlog.stdlib
     return logger
 
 
-def serve_metrics(settings: StackSettings, health: Callable[[], str | None]) -> ThreadingHTTPServer | None:
+def serve_metrics(
+    settings: StackSettings,
+    health: Callable[[], str | None],
+    more: Callable[[BaseHTTPRequestHandler], bool] | None = None,
+) -> ThreadingHTTPServer | None:
     """Serve /metrics and /healthz from a daemon thread; `health` returns None when well, else the reason.
 
+    more: answers the service's own requests, on threads beside; False: not its path.
     Returns None when metrics_port is 0. Raises OSError when the port is taken.
     """
     if settings.metrics_port == 0:
@@ -135,7 +140,11 @@ def serve_metrics(settings: StackSettings, health: Callable[[], str | None]) -> 
                 body = json.dumps({"status": "ok" if reason is None else "unready", "reason": reason}).encode()
                 self._answer(200 if reason is None else 503, "application/json", body)
             else:
-                self._answer(404, "text/plain", b"only /metrics and /healthz are here\n")
+                self.do_POST()
+
+        def do_POST(self) -> None:
+            if more is None or not more(self):
+                self._answer(404, "text/plain", b"nothing is here; /metrics and /healthz are\n")
 
         def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)

@@ -19,6 +19,7 @@ from cli.failure import CommandError
 # fraudstream NAME ... is python -m MODULE COMMAND ...
 PASSED_ON: Final = {
     "train": ("trainer", "train", "Train a model on what was known at a moment."),
+    "snapshot": ("trainer", "snapshot", "Make and publish the batch path's snapshot of a midnight."),
     "features": ("trainer", "features", "Features: backfill a file; rebuild, active, drop: change the definition."),
     "lake": ("trainer", "lake", "The lake: what it holds, its gaps; merge its files, let go of the oldest."),
     "replay": ("producer", "replay", "Stream a Parquet file of transactions through the running stack."),
@@ -38,9 +39,20 @@ PASSED_ELSEWHERE: Final[dict[tuple[str, ...], tuple[str, str]]] = {
     ("features", command): ("stream_features.features_command", command) for command in ("rebuild", "active", "drop")
 }
 
-# fraudstream bench NAME ... is python -m MODULE ...
+# fraudstream bench NAME ... is python -m MODULE COMMAND ...
+_HARNESS: Final = "benchmarks.harness"
 BENCHES: Final = {
-    "handbook": ("benchmarks.handbook", "Train and test by the Handbook's protocol, beside its published results."),
+    "paths": ("benchmarks.paths", "", "Both paths on the same transactions of a generated world, by scenario."),
+    "handbook": ("benchmarks.handbook", "", "Train and test by the Handbook's protocol, beside its published results."),
+    "throughput": (_HARNESS, "throughput", "The highest rate that is held with bounded lag, the peers' beside ours."),
+    "latency": (
+        _HARNESS,
+        "latency",
+        "From the intended send to the score, in percentiles, and in which hop the time goes.",
+    ),
+    "features": (_HARNESS, "features", "The fold beside plain Python, and the whole backfill."),
+    "train": (_HARNESS, "train", "The nightly run: backfill, dataset, fit, evaluate, publish."),
+    "all": (_HARNESS, "all", "All of these but the handbook: what docs/performance.md is written from."),
 }
 
 app = typer.Typer(
@@ -52,10 +64,14 @@ app = typer.Typer(
 alerts_app = typer.Typer(
     no_args_is_help=True, help="Watch the alerts as they come, with their labels; confirm or dismiss one."
 )
-models_app = typer.Typer(no_args_is_help=True, help="List the versions of the model registry.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="The model registry: versions, what they promised and delivered, and who decides."
+)
 topics_app = typer.Typer(no_args_is_help=True, help="Print a topic for a person.")
 dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: messages that were refused, and why.")
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks against published results.")
+bench_app = typer.Typer(
+    no_args_is_help=True, help="Benchmarks: performance beside peers, quality beside published results."
+)
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
@@ -175,12 +191,70 @@ def alerts_dismiss(alert: AlertName) -> None:
     raise typer.Exit(dispose(alert, "dismissed"))
 
 
+VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="its name, or the begin of it")]
+
+
 @models_app.command("list")
 def models_list(as_json: Json = False) -> None:
-    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+    """Every version: its role, what it promised and has delivered, and the gate's verdict."""
     from cli.models import list_models
 
     raise typer.Exit(list_models(as_json))
+
+
+@models_app.command("show")
+def models_show(version: VersionName, as_json: Json = False) -> None:
+    """One version whole: what it learned from, the gate's numbers, parameters, files, changes of its role."""
+    from cli.models import show_model
+
+    raise typer.Exit(show_model(version, as_json))
+
+
+@models_app.command("promote")
+def models_promote(
+    version: VersionName,
+    force: Annotated[bool, typer.Option("--force", help="overrule the gate; needs --reason")] = False,
+    reason: Annotated[str, typer.Option(help="why; it is kept with the change")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion, if the gate agrees; the old champion is `previous` then."""
+    from cli.models import promote
+
+    raise typer.Exit(promote(version, force, reason, as_json))
+
+
+@models_app.command("rollback")
+def models_rollback(
+    reason: Annotated[str, typer.Option(help="why; it is kept with the change")] = "", as_json: Json = False
+) -> None:
+    """Make the previous champion the champion again, and say what changed."""
+    from cli.models import rollback
+
+    raise typer.Exit(rollback(reason, as_json))
+
+
+@models_app.command("shadow")
+def models_shadow(
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="its name, or the begin of it")] = None,
+    off: Annotated[bool, typer.Option("--off", help="let nobody score in shadow")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a version score beside the champion, deciding nothing (challenger)."""
+    from cli.models import shadow
+
+    if off == (version is not None):
+        raise CommandError("give a VERSION to score in shadow, or --off to end it", 2)
+    raise typer.Exit(shadow(version, as_json))
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the newest")] = 20, as_json: Json = False
+) -> None:
+    """The trainings: queued, running, promoted, rejected or failed, with reasons."""
+    from cli.runs import show_runs
+
+    raise typer.Exit(show_runs(limit, as_json))
 
 
 @topics_app.command("tail")
@@ -229,8 +303,15 @@ def _passed_on(module: str, *command: str) -> Callable[[typer.Context], None]:
 _TAKES_ALL: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 for _name, (_module, _command, _help) in PASSED_ON.items():
     app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module, _command))
-for _name, (_module, _help) in BENCHES.items():
-    bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_passed_on(_module))
+models_app.command(
+    "diff",
+    help="Two versions: promises, parameters, features, scores on the canaries of both.",
+    context_settings=_TAKES_ALL,
+    add_help_option=False,
+)(_passed_on("trainer", "diff-models"))
+for _name, (_module, _command, _help) in BENCHES.items():
+    _run = _passed_on(_module, *filter(None, [_command]))
+    bench_app.command(_name, help=_help, context_settings=_TAKES_ALL, add_help_option=False)(_run)
 
 
 def _end(message: str, code: int) -> NoReturn:

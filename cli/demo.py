@@ -96,6 +96,16 @@ def _only_demo(folder: StackFolder) -> Iterator[None]:
 
 
 @contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C does not leave behind what the first one is ending."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
 def _stack(folder: StackFolder) -> Iterator[StackState]:
     """The stack that runs, or one of our own that ends with us."""
     running = folder.running()
@@ -108,12 +118,11 @@ def _stack(folder: StackFolder) -> Iterator[StackState]:
     try:
         yield await_ready(folder, runner, print)
     finally:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if runner.alive():
-            print("ending the stack")
-        end_stack(folder, lambda _: None)
-        runner.stop(1)
-        signal.signal(signal.SIGINT, previous)
+        with _uninterrupted():
+            if runner.alive():
+                print("ending the stack")
+            end_stack(folder, lambda _: None)
+            runner.stop(1)
 
 
 def _producer(folder: StackFolder, *arguments: str) -> tuple[list[str], dict[str, str], int]:
@@ -146,12 +155,13 @@ def _stream_history(folder: StackFolder, world: tuple[str, ...], days: int, plai
             print(told, end="", flush=True)
         code = process.wait()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(PRODUCER_STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with _uninterrupted():
+            process.terminate()
+            try:
+                process.wait(PRODUCER_STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         raise
     if code:
         raise CommandError(
@@ -202,6 +212,9 @@ def _live(folder: StackFolder, state: StackState, settings: StackSettings, wante
         view = _View(folder, state, feed, producer, wanted)
         producer.start()
         try:
+            for name, one in state.services.items():
+                if one.address:
+                    print(f"{name}: {one.address}")
             print(
                 f"live after {time.monotonic() - wanted.began_s:.0f} s, at {wanted.speed:g} times real time; Ctrl-C ends it"
             )
@@ -210,7 +223,8 @@ def _live(folder: StackFolder, state: StackState, settings: StackSettings, wante
             else:
                 show_live(feed, view.status_line, view.finished)
         finally:
-            producer.child.stop(PRODUCER_STOP_S_MAX)
+            with _uninterrupted():
+                producer.child.stop(PRODUCER_STOP_S_MAX)
 
 
 class _View:

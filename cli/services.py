@@ -49,6 +49,9 @@ SERVICES: Final = (
     Service("trainer", ("trainer", "serve"), 9104, ends_with=3, niceness=10),
     Service("evaluator", ("monitoring", "evaluator"), 9106, ends_with=3, niceness=10),
     Service("watch", ("monitoring", "watch"), 9107, ends_with=3, niceness=10),
+    Service(
+        "console", ("monitoring", "console"), 9110, ends_with=3, niceness=5, answers_on=("FRAUD_CONSOLE_PORT", 8400)
+    ),
 )
 WORKER: Final = "stream_features"
 WORKER_PORTS: Final = 9110  # of the second worker; the following ones count on

@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.wire import check_id, check_time, decode_strictly
 
 SPEED_MIN: Final = 1.0
 SPEED_MAX: Final = 1440.0
+TRIGGERS: Final = ("person", "nightly", "drift")
+WHY_MAX: Final = 300
 
 
 class Retrain(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retrain"):
@@ -24,11 +27,25 @@ class Retrain(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retr
     request_id: 1 .. 64 characters of A-Z a-z 0-9 . _ -, chosen by the sender, here and in the other requests.
     sent_at_ms: wall clock of the sender, epoch milliseconds.
     as_of_ms: the simulated moment to train for, epoch milliseconds; None: the newest that the lake allows.
+    trigger: who asks: person, nightly or drift. why: in words, at most 300 characters. Both came later: left out, they are
+    `person` and nothing.
     """
 
     request_id: str
     sent_at_ms: int
     as_of_ms: int | None = None
+    trigger: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+
+    @property
+    def asked_by(self) -> str:
+        """Who asks: one of TRIGGERS."""
+        return TRIGGERS[0] if self.trigger is UNSET else self.trigger
+
+    @property
+    def reason(self) -> str:
+        """Why, in words; empty when nobody said."""
+        return "" if self.why is UNSET else self.why
 
     def to_json(self) -> bytes:
         """The message as it stands in the `control` topic."""
@@ -99,6 +116,10 @@ def parse_control_request(raw: bytes | None) -> ControlRequest:
     check_time("sent_at_ms", request.sent_at_ms)
     if isinstance(request, Retrain) and request.as_of_ms is not None:
         check_time("as_of_ms", request.as_of_ms)
+    if isinstance(request, Retrain) and (request.asked_by not in TRIGGERS or len(request.reason) > WHY_MAX):
+        raise BadMessageError(
+            Reason.FIELD_TYPE, f"trigger is one of {', '.join(TRIGGERS)}, why at most {WHY_MAX} characters"
+        )
     if isinstance(request, SetClock):
         _check_clock(request)
     if isinstance(request, StartScenario):

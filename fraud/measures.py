@@ -63,11 +63,14 @@ class Matured:
         return self.occurred_at_ms // DAY_MS
 
 
-def weights(rows: Matured, hidden: bool) -> Floats:
-    """How often each row counts, [rows]: 1, or where the declined are `hidden` 0 for these and more for the explored ones."""
+def weights(rows: Matured, hidden: bool, censored: Mask | None = None) -> Floats:
+    """How often each row counts, [rows]: 1, or where the declined are `hidden` 0 for these and more for the explored ones.
+
+    censored: which rows were declined, where another path decided; else the rows' own decisions tell.
+    """
     weight = np.ones(len(rows))
     if hidden:
-        declined, explored = rows.decision == DECLINE, rows.explored
+        declined, explored = rows.decision == DECLINE if censored is None else censored, rows.explored
         weight[declined] = 0.0
         if explored.any():
             weight[explored] = (declined.sum() + explored.sum()) / explored.sum()
@@ -136,18 +139,24 @@ def card_precision(rows: Matured, k: int) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def at_budget(rows: Matured, weight: Floats, alerts_per_day_max: int) -> tuple[float | None, float | None]:
-    """Precision and recall when each day the transactions of highest score are looked at, as many as the budget allows."""
-    looked_at = np.zeros(len(rows))
+def looked_at(rows: Matured, weight: Floats, alerts_per_day_max: int) -> Floats:
+    """How much of each row is looked at, [rows]: each day those of highest score, as many as the budget allows."""
+    found = np.zeros(len(rows))
     day = rows.day
     for each in np.unique(day).tolist():
         place = np.flatnonzero(day == each)
         order = place[np.argsort(-rows.score[place], kind="stable")]
         before = np.r_[0.0, np.cumsum(weight[order])[:-1]]
-        looked_at[order] = np.clip(alerts_per_day_max - before, 0.0, weight[order])
-    caught, all_fraud = float(looked_at[rows.is_fraud].sum()), float(weight[rows.is_fraud].sum())
+        found[order] = np.clip(alerts_per_day_max - before, 0.0, weight[order])
+    return found
+
+
+def at_budget(rows: Matured, weight: Floats, alerts_per_day_max: int) -> tuple[float | None, float | None]:
+    """Precision and recall when each day the transactions of highest score are looked at, as many as the budget allows."""
+    found = looked_at(rows, weight, alerts_per_day_max)
+    caught, all_fraud = float(found[rows.is_fraud].sum()), float(weight[rows.is_fraud].sum())
     return (
-        caught / float(looked_at.sum()) if looked_at.any() else None,
+        caught / float(found.sum()) if found.any() else None,
         caught / all_fraud if all_fraud else None,
     )
 

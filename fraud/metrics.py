@@ -90,8 +90,41 @@ SCORE: Final = Metric(
 MODEL_INFO: Final = Metric(
     "fraud_model_info", "gauge", "1 for the version that decides; `rules` before any model", ("version",)
 )
+CHALLENGER_INFO: Final = Metric(
+    "fraud_challenger_info",
+    "gauge",
+    "1 for the version that scores in shadow; no series when there is none",
+    ("version",),
+)
 MODEL_LOADS_TOTAL: Final = Metric(
     "fraud_model_loads_total", "counter", "attempts to load a model, by outcome: loaded, refused", ("outcome",)
+)
+BATCH_MODEL_INFO: Final = Metric(
+    "fraud_batch_model_info",
+    "gauge",
+    "1 for the batch path's version; no series before any: its rules score",
+    ("version",),
+)
+BATCH_PATH_ROWS_TOTAL: Final = Metric(
+    "fraud_batch_path_rows_total",
+    "counter",
+    "transactions the batch path has scored, by what became of their snapshot: joined; missing, stale, away (its rules score)",
+    ("outcome",),
+)
+SNAPSHOT_AGE_SECONDS: Final = Metric(
+    "fraud_snapshot_age_seconds",
+    "gauge",
+    "event time from the midnight of the nightly snapshot to the newest transaction that was joined with it",
+)
+SNAPSHOT_RUNS_TOTAL: Final = Metric(
+    "fraud_snapshot_runs_total", "counter", "nightly jobs of the batch path by outcome: published, failed", ("outcome",)
+)
+SNAPSHOT_SECONDS: Final = Metric("fraud_snapshot_seconds", "gauge", "duration of the last nightly job, wall clock")
+PATH_CPU_SECONDS_TOTAL: Final = Metric(
+    "fraud_path_cpu_seconds_total",
+    "counter",
+    "CPU that the scorer has spent on each path: streaming, batch (its join included)",
+    ("path",),
 )
 API_REQUESTS_TOTAL: Final = Metric(
     "fraud_api_requests_total",
@@ -114,6 +147,11 @@ ARCHIVED_ROWS_TOTAL: Final = Metric("fraud_archived_rows_total", "counter", "row
 ARCHIVED_FILES_TOTAL: Final = Metric("fraud_archived_files_total", "counter", "files written to the lake", ("topic",))
 TRAIN_RUNS_TOTAL: Final = Metric(
     "fraud_train_runs_total", "counter", "training runs by outcome: promoted, rejected, failed", ("outcome",)
+)
+TRAIN_NIGHTS_MISSED_TOTAL: Final = Metric(
+    "fraud_train_nights_missed_total",
+    "counter",
+    "simulated nights without a training of their own: a later one stands for them",
 )
 TRAIN_SECONDS: Final = Metric("fraud_train_seconds", "gauge", "duration of the last training run")
 PRODUCED_TOTAL: Final = Metric("fraud_produced_total", "counter", "records the producer has sent", ("topic",))
@@ -209,6 +247,25 @@ SCENARIO_RECALL: Final = Metric(
     "gauge",
     "share of a scenario's transactions that were not approved, where the world tells the truth",
     ("path", "version", "scenario"),
+)
+PATH_QUALITY: Final = Metric(
+    "fraud_path_quality",
+    "gauge",
+    "both paths on the same matured transactions, all versions together, by measure: ap, card_precision, precision, recall "
+    "(the last two at the alert budget)",
+    ("path", "measure"),
+)
+PATH_SCENARIO_RECALL: Final = Metric(
+    "fraud_path_scenario_recall",
+    "gauge",
+    "share of a scenario's transactions that each path would look at within the same alert budget",
+    ("path", "scenario"),
+)
+PATH_FEATURE_AGE_SECONDS: Final = Metric(
+    "fraud_path_feature_age_seconds",
+    "gauge",
+    "mean event time from what the batch path's features are as of to the transaction, of matured transactions",
+    ("path",),
 )
 PARITY_MISMATCHES: Final = Metric(
     "fraud_parity_mismatches",

@@ -25,6 +25,7 @@ REFERENCE_FILE: Final = "reference.parquet"
 CARD_FILE: Final = "card.md"
 CANARIES_MIN: Final = 16
 REVIEW: Final = "review"
+STREAM_KIND: Final = "xgboost"  # of a manifest: a model of the streaming path
 _is_version = re.compile(r"\A\d{8}T\d{6}-[0-9a-f]{6}\Z").match
 
 
@@ -58,6 +59,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     rival: the champion's version, or `rules`; difference: average precision above the rival's, low .. high: the middle 90 %
     of its draws; rows, fraud: what both were measured on. None: not compared.
+    shadow: rejected, yet not shown to be worse than the champion on sound data: it scores in shadow, and delivers numbers.
     """
 
     outcome: str
@@ -68,6 +70,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     high: float | None = None
     rows: int | None = None
     fraud: int | None = None
+    shadow: bool = False
 
 
 class Canary(msgspec.Struct, frozen=True):
@@ -97,7 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
     canaries: tuple[Canary, ...]
     gate: Gate
-    kind: str = "xgboost"
+    kind: str = STREAM_KIND
     version: str = ""
 
     def to_json(self) -> bytes:

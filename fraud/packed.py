@@ -60,8 +60,23 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     VECTORS: {**_TRANSACTION, "vector": "<f4"},
     # score: of the deciding model or rules, in [0, 1]; rules_score: of the rules; decision: index into fraud.decision.DECISIONS;
-    # explored: 1 for what would have been declined and was let through
-    SCORES: {**_TRANSACTION, "score": "<f4", "rules_score": "<f4", "decision": "|u1", "explored": "|u1"},
+    # explored: 1 for what would have been declined and was let through; challenger_score: of the version that scores in
+    # shadow (meta challenger_version), NaN when there is none; batch_score, batch_decision: of the batch path (meta
+    # batch_version, and snapshot_date: ISO date of the snapshot's midnight, null when none was used), NaN without that path
+    SCORES: {
+        **_TRANSACTION,
+        "score": "<f4",
+        "rules_score": "<f4",
+        "decision": "|u1",
+        "explored": "|u1",
+        "challenger_score": "<f4",
+        "batch_score": "<f4",
+        "batch_decision": "|u1",
+    },
+}
+# Columns that came later, and what a record without them means: a log outlives the release that wrote it.
+_ADDED: Final[Mapping[str, Mapping[str, float]]] = {
+    SCORES: {"challenger_score": float("nan"), "batch_score": float("nan"), "batch_decision": 0}
 }
 _ORIGIN_TOPIC: Final = {CARD_VECTORS: "transactions", LABELS: "labels", VECTORS: "transactions", SCORES: "transactions"}
 
@@ -103,15 +118,15 @@ class Batch:
 
 
 def pack(kind: str, columns: Mapping[str, Column], meta: Mapping[str, Any]) -> bytes:
-    """Encode the columns of `kind` (all of one length) as one record value.
+    """Encode the columns of `kind` (all of one length) as one record value. Columns that came later may be left out.
 
-    Raises KeyError for a missing column and ValueError for columns of unequal length.
+    Raises KeyError for another missing column and ValueError for columns of unequal length.
     """
     specs: list[list[Any]] = []
     payload: list[bytes] = []
     rows = -1
     for name, dtype in COLUMNS[kind].items():
-        column = columns[name]
+        column = columns[name] if name in columns else _absent(kind, name, max(rows, 0))
         if rows not in (-1, len(column)):
             raise ValueError(f"column {name} has {len(column)} rows, the others {rows}")
         rows = len(column)
@@ -163,9 +178,17 @@ def _columns(raw: bytes, at: int, header: Mapping[str, Any]) -> dict[str, Column
             raise ValueError(f"column {name} has {len(column)} rows, the header says {rows}")
         columns[name] = column
         at += size + -size % 8
+    for name in _ADDED.get(header["kind"], ()):
+        if name not in columns:
+            columns[name] = _absent(header["kind"], name, rows)
     if columns.keys() != COLUMNS[header["kind"]].keys():
         raise ValueError(f"columns {sorted(columns)} are not those of {header['kind']}")
     return columns
+
+
+def _absent(kind: str, name: str, rows: int) -> Array:
+    """A column that the writer does not know. Raises KeyError for one that every writer knows."""
+    return np.full(rows, _ADDED.get(kind, {})[name], COLUMNS[kind][name])
 
 
 class OriginMarks:

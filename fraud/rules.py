@@ -117,34 +117,40 @@ RULES: Final = (
         (Condition("terminal_fraud_share_28d", 0.1), Condition("terminal_fraud_count_28d", 2)),
     ),
 )
-_COLUMN: Final = {name: i for i, name in enumerate(NAMES)}
 
 
-def _holds(condition: Condition, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    limit: npt.NDArray[np.float32] | np.float32 = np.float32(condition.at_least)
-    if condition.times is not None:
-        limit = limit * vectors[:, _COLUMN[condition.times]]
-    holds: npt.NDArray[np.bool_] = vectors[:, _COLUMN[condition.feature]] >= limit
-    return holds
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """Rules over the features `names`, which are the columns of the vectors that they judge."""
+
+    version: str
+    rules: tuple[Rule, ...]
+    names: tuple[str, ...]
+
+    def fired(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Which rules fire, bool [rows, rules in their order]; vectors: float32 [rows, names]."""
+        result = np.empty((len(vectors), len(self.rules)), np.bool_)
+        for column, rule in enumerate(self.rules):
+            result[:, column] = np.logical_and.reduce([self._holds(each, vectors) for each in rule.conditions])
+        return result
+
+    def score(self, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """The score in [0, 1], float32 [rows], of the rules that fired (see Rule 3)."""
+        kept = np.array([1.0 - rule.weight for rule in self.rules])
+        result: npt.NDArray[np.float32] = (1.0 - np.where(which, kept, 1.0).prod(axis=1)).astype(np.float32)
+        return result
+
+    def codes(self, which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        """Reason codes of the rules that fired for one row, bool [rules]."""
+        return tuple(f"RULE_{self.rules[i].code}" for i in np.flatnonzero(which).tolist())
+
+    def _holds(self, condition: Condition, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        limit: npt.NDArray[np.float32] | np.float32 = np.float32(condition.at_least)
+        if condition.times is not None:
+            limit = limit * vectors[:, self.names.index(condition.times)]
+        holds: npt.NDArray[np.bool_] = vectors[:, self.names.index(condition.feature)] >= limit
+        return holds
 
 
-def fired(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which rules fire, bool [rows, rules in the order of RULES]; vectors: float32 [rows, features in NAMES order]."""
-    result = np.empty((len(vectors), len(RULES)), np.bool_)
-    for column, rule in enumerate(RULES):
-        result[:, column] = np.logical_and.reduce([_holds(condition, vectors) for condition in rule.conditions])
-    return result
-
-
-_KEPT: Final = np.array([1.0 - rule.weight for rule in RULES])
-
-
-def score(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """The score in [0, 1], float32 [rows], of the rules that fired (see Rule 3)."""
-    result: npt.NDArray[np.float32] = (1.0 - np.where(which, _KEPT, 1.0).prod(axis=1)).astype(np.float32)
-    return result
-
-
-def codes(which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    """Reason codes of the rules that fired for one row, bool [rules]."""
-    return tuple(f"RULE_{RULES[i].code}" for i in np.flatnonzero(which).tolist())
+BOOK: Final = RuleBook(VERSION, RULES, NAMES)
+fired, score, codes = BOOK.fired, BOOK.score, BOOK.codes

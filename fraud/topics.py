@@ -72,12 +72,17 @@ SCORES: Final = Topic(
     "none: partition of the terminal",
     "packed: scores",
     "scorer",
-    "archiver, evaluator, drift watch",
+    "archiver, evaluator, drift watch, console",
     dead_letters=True,
 )
-ALERTS: Final = Topic("alerts", "card_id", "JSON: Alert", "scorer", "archiver, people", dead_letters=True)
+ALERTS: Final = Topic("alerts", "card_id", "JSON: Alert", "scorer", "archiver, console, people", dead_letters=True)
 DISPOSITIONS: Final = Topic(
-    "dispositions", "transaction_id", "JSON: Disposition", "command line", "label service, archiver", partitioned=False
+    "dispositions",
+    "transaction_id",
+    "JSON: Disposition",
+    "command line, console",
+    "label service, archiver, console",
+    partitioned=False,
 )
 TRUTH: Final = Topic(
     "truth",
@@ -92,8 +97,8 @@ CONTROL: Final = Topic(
     "control",
     "none",
     "JSON: ControlRequest",
-    "command line, producer",
-    "trainer, producer",
+    "command line, console, producer, drift watch",
+    "trainer, producer, console",
     partitioned=False,
     archived=False,  # it says which frauds were ordered, and when
     retention_ms=-1,  # the simulated clock and the scenario runs are a fold over all of it

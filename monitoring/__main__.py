@@ -1,4 +1,5 @@
-"""`python -m monitoring parity | drift | paths | evaluator | watch`: what watches the running stack, wired here and nowhere else.
+"""`python -m monitoring parity | drift | paths | evaluator | watch | console`: what watches the running stack, wired here and
+nowhere else.
 
 Rule 1. Exit codes of the commands: 0 all is well, 1 it is not, 2 an impossible setting, 3 there is nothing to look at yet.
 Rule 2. Exit codes of the services: 0 stopped, 2 a person must look, 70 a fault that a restart heals.
@@ -144,6 +145,15 @@ def watch() -> None:
     from monitoring.wiring import run_watch
 
     raise typer.Exit(run_watch(MonitoringSettings.read()))
+
+
+@app.command()
+def console() -> None:
+    """Serve the console, pages for a browser that follow the stack live, until stopped."""
+    from monitoring.console.run import run_console
+    from monitoring.settings import ConsoleSettings
+
+    raise typer.Exit(run_console(ConsoleSettings.read()))
 
 
 def _nothing(message: str) -> NoReturn:

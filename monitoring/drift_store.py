@@ -45,6 +45,7 @@ class DriftStore:
     """The tables of an open journal, and the open windows in memory.
 
     version: whose reference is counted against; windows that begin before counted_from_ms are not counted.
+    retrain_asked_ms: event time at which drift has last asked for a training; None: never.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -52,6 +53,7 @@ class DriftStore:
         facts = dict(self._db.execute("SELECT * FROM fact"))
         self.version: str | None = facts.get("version")
         self.counted_from_ms: int = facts.get("counted_from_ms", 0)
+        self.retrain_asked_ms: int | None = facts.get("retrain_asked_ms")
         self.windows = {start: _window(content) for start, content in self._db.execute("SELECT * FROM drift_window")}
         self.alarms = read_alarms(self._db)
         self.clock = {(t, p): newest for t, p, newest in self._db.execute("SELECT * FROM clock")}
@@ -76,7 +78,11 @@ class DriftStore:
 
     def put(self) -> None:
         """Write what is in memory into the tables; it counts with the journal's next commit."""
-        facts = {"version": self.version, "counted_from_ms": self.counted_from_ms}
+        facts = {
+            "version": self.version,
+            "counted_from_ms": self.counted_from_ms,
+            "retrain_asked_ms": self.retrain_asked_ms,
+        }
         self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts.items())
         self._db.executemany(
             "INSERT OR REPLACE INTO clock VALUES (?, ?, ?)",
@@ -117,6 +123,17 @@ def read_drift(path: Path) -> tuple[Judgement | None, dict[str, Alarm]]:
     """The newest judgement and the alarms, while another process may write. Raises FileNotFoundError."""
     with open_for_reading(path) as db:
         return read_newest(db), read_alarms(db)
+
+
+def read_fullest_window(path: Path) -> tuple[str, Window] | None:
+    """The open window with most rows, and whose reference it is counted against; None when none is open. Raises FileNotFoundError."""
+    with open_for_reading(path) as db:
+        version = db.execute("SELECT value FROM fact WHERE name = 'version'").fetchone()
+        found = db.execute("SELECT content FROM drift_window ORDER BY start_ms DESC").fetchall()
+    windows = [_window(content) for (content,) in found]
+    # The newest has just begun: the one with the most rows says most.
+    fullest = max(windows, key=lambda each: max((each.rows(name) for name in each.counts), default=0), default=None)
+    return None if version is None or version[0] is None or fullest is None else (str(version[0]), fullest)
 
 
 def _content(window: Window) -> bytes:

@@ -3,6 +3,8 @@
 Rule 1. Windows, alarms and positions count in one commit; a kill changes no judgement.
 Rule 2. A window is judged when every source is GRACE_MS past its end; what comes later for it is not counted.
 Rule 3. Days that the champion has learned from are not judged: it would be measured against itself.
+Rule 4. Raised drift asks for a training, and again after each cool-down of event time while it stays raised. The request's
+        id follows from the model and the window: asked twice because of a kill, it is one request.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 import structlog
+from kafka.errors import KafkaError
 
 from adapters.telemetry import counter, gauge
 from fraud import metrics, topics
+from fraud.control import WHY_MAX, Retrain
 from fraud.dead_letters import BadMessageError
 from fraud.drift import Alarm, Judgement, Reference, Window, judge
 from fraud.features import FEATURE_HASH, NAMES
@@ -37,8 +41,41 @@ MEASURES: Final[Sequence[str]] = ("psi", "jensen_shannon", "ks", "null_share", "
 log = structlog.get_logger("drift")
 
 
+class RetrainAsker:
+    """Asks for a training. send: raises KafkaError when it cannot. cool_down_ms: event time between two requests."""
+
+    def __init__(
+        self,
+        send: Callable[[Retrain], None],
+        cool_down_ms: int,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._send = send
+        self._cool_down_ms = cool_down_ms
+        self._wall_ms = wall_ms
+
+    def ask(self, version: str, end_ms: int, raised: Sequence[str], asked_ms: int | None) -> bool:
+        """Ask because of what is raised in the window that ends at end_ms; False while it cools down, or nobody listens."""
+        if asked_ms is not None and end_ms - asked_ms < self._cool_down_ms:
+            return False
+        why = f"drift of {len(raised)} columns from {version}: {', '.join(raised)}"
+        request = Retrain(
+            f"drift-{version}-{end_ms}",
+            self._wall_ms(),
+            trigger="drift",
+            why=why if len(why) <= WHY_MAX else f"{why[:297]}...",
+        )
+        try:
+            self._send(request)
+        except KafkaError as error:
+            log.warning("drift could not ask for a training; the next window asks again", why=repr(error))
+            return False
+        log.info("drift asks for a training", request_id=request.request_id, why=why)
+        return True
+
+
 class DriftWatch:
-    """Counts, judges and shows. champion(): what decides now, None before any model."""
+    """Counts, judges and shows. champion(): what decides now, None before any model. asker: None asks for nothing."""
 
     def __init__(
         self,
@@ -48,9 +85,11 @@ class DriftWatch:
         window_ms: int,
         look_every_s: float,
         clock: Callable[[], float] = time.monotonic,
+        asker: RetrainAsker | None = None,
     ) -> None:
         self._follower = follower
         self._journal = journal
+        self._asker = asker
         self._store = DriftStore(journal)
         self._champion = champion
         self._window_ms = window_ms
@@ -155,6 +194,11 @@ class DriftWatch:
             if after.raised != before.raised:
                 what = "raised" if after.raised else "cleared"
                 log.warning("drift", alarm=what, column=column, excess=round(excess, 2), end_ms=judgement.end_ms)
+        raised = sorted(column for column, alarm in self._store.alarms.items() if alarm.raised)
+        if raised and self._asker is not None:
+            end_ms = judgement.end_ms
+            if self._asker.ask(reference.version, end_ms, raised, self._store.retrain_asked_ms):
+                self._store.retrain_asked_ms = end_ms
         self._store.judged(judgement)
         self._panel.show(reference, judgement, self._store.alarms)
 

@@ -2,7 +2,8 @@
 
 Rule 1. Only whole days (UTC) whose transactions are older than the maturity horizon; without a label they are genuine.
 Rule 2. It is a pure function of the tables: who reads the same tables gets the same numbers.
-Rule 3. Measures are those of the promise (trainer/evaluate.py): cards that were known to be compromised leave the test.
+Rule 3. Paths are compared on the transactions that both have scored, at one alert budget, whatever versions did it.
+Rule 4. Measures are those of the promise (trainer/evaluate.py): cards that were known to be compromised leave the test.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from adapters.delivered import DeliveredQuality
 from fraud import measures
 from fraud.decision import APPROVE
 from fraud.measures import Detection, Mask, Matured, Money
 from fraud.model import Promise
 from fraud.windows import DAY_MS
-from monitoring.evaluation_store import Period, now_ms, period
+from monitoring.evaluation_store import BATCH, STREAMING, Period, now_ms, period
 
 KNOWN_BEFORE_MS: Final = 7 * DAY_MS  # frauds of that long before the horizon make a card known, as in the promise
 
@@ -56,13 +58,35 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class PathMeasures:
+    """One path, all versions together. quality: ap, card_precision, precision, recall. scenario_recall: at the alert budget, by name.
+
+    feature_age_s: mean event time from what its features are as of to the transaction. joined_share: rows with a snapshot.
+    """
+
+    quality: Mapping[str, float | None]
+    scenario_recall: Mapping[str, float]
+    feature_age_s: float | None
+    joined_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Paths beside each other on the same transactions; by name of the path."""
+
+    transactions: int
+    by_path: Mapping[str, PathMeasures]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Over the event times from_ms <= t < to_ms; now_ms is where the scores are."""
+    """Over the event times from_ms <= t < to_ms; now_ms is where the scores are. contrast: None while only one path has scored."""
 
     now_ms: int
     from_ms: int
     to_ms: int
     delivered: tuple[Delivered, ...]
+    contrast: Contrast | None = None
 
 
 def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
@@ -83,6 +107,37 @@ def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
         delivered=tuple(
             _delivered(found, (path == of) & ((version == by) | ~inside), (of, by), from_ms, terms) for of, by in groups
         ),
+        contrast=_contrast(found, path, inside, from_ms, terms),
+    )
+
+
+def _contrast(
+    found: Period, path: np.ndarray[tuple[int], np.dtype[np.object_]], inside: Mask, from_ms: int, terms: Terms
+) -> Contrast | None:
+    mine = {name: inside & (path == name) for name in (STREAMING, BATCH)}
+    both = np.intersect1d(*(found.key[rows] for rows in mine.values()))
+    if not len(both):
+        return None
+    measured = {
+        name: _path_measures(found, rows & np.isin(found.key, both), from_ms, terms) for name, rows in mine.items()
+    }
+    return Contrast(len(both), measured)
+
+
+def _path_measures(found: Period, mine: Mask, from_ms: int, terms: Terms) -> PathMeasures:
+    rows, snapshot_ms = found.rows.take(mine), found.snapshot_ms[mine]
+    weight = measures.weights(rows, found.hides_declined, found.censored[mine])
+    quality = _quality(found, rows, weight, from_ms, terms)
+    is_batch = ~np.isnan(snapshot_ms)
+    age_s = float((rows.occurred_at_ms - snapshot_ms)[is_batch].mean() / 1000) if is_batch.any() else None
+    looked_at = measures.looked_at(rows, np.ones(len(rows)), terms.alerts_per_day_max)
+    scenario = np.array(found.scenario, object)[mine]
+    names = sorted({str(name) for name in scenario.tolist() if name is not None})
+    return PathMeasures(
+        quality={name: quality[name] for name in ("ap", "card_precision", "precision", "recall")},
+        scenario_recall={name: float(looked_at[scenario == name].mean()) for name in names},
+        feature_age_s=age_s,
+        joined_share=float(is_batch.mean()),
     )
 
 
@@ -90,7 +145,7 @@ def _delivered(found: Period, mine: Mask, group: tuple[str, str], from_ms: int, 
     before_too = found.rows.take(mine)
     inside = mine & (found.rows.occurred_at_ms >= from_ms)
     rows = found.rows.take(inside)
-    weight = measures.weights(rows, found.hides_declined)
+    weight = measures.weights(rows, found.hides_declined, found.censored[inside])
     seen = weight > 0
     detected = measures.detection(before_too, from_ms)
     return Delivered(
@@ -140,6 +195,18 @@ def promised(promise: Promise) -> dict[str, float | None]:
     return {"auc": promise.auc, "ap": promise.ap, "card_precision": promise.cp_at_100}
 
 
+def qualities(evaluation: Evaluation) -> list[DeliveredQuality]:
+    """The evaluation as it is kept for the registry's list."""
+    names = ("auc", "ap", "card_precision", "recall")
+    return [
+        DeliveredQuality(
+            each.path, each.version, evaluation.from_ms, evaluation.to_ms, each.fraud, each.genuine,
+            *(each.quality[name] for name in names),
+        )
+        for each in evaluation.delivered
+    ]  # fmt: skip
+
+
 def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str, Any]:
     """The evaluation for scripts, each version beside its promise."""
     return {
@@ -150,4 +217,5 @@ def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str
             {**asdict(each), "promised": promised(promises[each.version]) if each.version in promises else None}
             for each in evaluation.delivered
         ],
+        "contrast": None if evaluation.contrast is None else asdict(evaluation.contrast),
     }

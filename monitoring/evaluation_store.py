@@ -3,19 +3,21 @@
 Rule 1. The tables are sets: their content does not depend on the order in which the topics are read, nor on kills; a score
         and its label may come in either order. The newest label of a transaction counts, as in training.
 Rule 2. A row that stands already is an error: the origin marks must have dropped it.
-Rule 3. A path is a row of its own: the batch path's scores will stand beside those of the streaming path, under their name.
+Rule 3. A path is a row of its own: the batch path's scores stand beside those of the streaming path, under their name. What was
+        declined was declined by the path that decides: `censored` says so in the rows of both.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from fraud.decision import DECLINE
 from fraud.labels import Label
 from fraud.measures import Matured
 from fraud.packed import Batch
@@ -23,14 +25,15 @@ from fraud.transaction import id_hash
 from fraud.truth import Truth
 from monitoring.journal import Journal
 
-VERSION: Final = 1
+VERSION: Final = 2
 STREAMING: Final = "streaming"
+BATCH: Final = "batch"
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS name (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
 CREATE TABLE IF NOT EXISTS score (
     path INTEGER, origin_partition INTEGER, origin_offset INTEGER, transaction_key INTEGER NOT NULL,
     card INTEGER NOT NULL, occurred_at_ms INTEGER NOT NULL, amount_minor INTEGER NOT NULL, version INTEGER NOT NULL,
-    score REAL NOT NULL, decision INTEGER NOT NULL, explored INTEGER NOT NULL,
+    score REAL NOT NULL, decision INTEGER NOT NULL, explored INTEGER NOT NULL, censored INTEGER NOT NULL, snapshot_ms INTEGER,
     PRIMARY KEY (path, origin_partition, origin_offset)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS score_by_time ON score (occurred_at_ms);
@@ -41,7 +44,7 @@ CREATE TABLE IF NOT EXISTS label (
 CREATE TABLE IF NOT EXISTS truth (transaction_key INTEGER PRIMARY KEY, occurred_at_ms INTEGER NOT NULL, scenario TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS clock (partition INTEGER PRIMARY KEY, newest_ms INTEGER NOT NULL);
 """
-_SCORES: Final = "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SCORES: Final = "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LABEL: Final = """
 INSERT INTO label VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET is_fraud = excluded.is_fraud, known_at_ms = excluded.known_at_ms, source = excluded.source
@@ -49,7 +52,7 @@ WHERE excluded.known_at_ms >= label.known_at_ms
 """
 _PERIOD: Final = """
 SELECT score.card, score.occurred_at_ms, amount_minor, score, decision, explored,
-       coalesce(label.is_fraud, 0), path, version, truth.scenario
+       coalesce(label.is_fraud, 0), path, version, truth.scenario, censored, score.transaction_key, snapshot_ms
 FROM score LEFT JOIN label USING (transaction_key) LEFT JOIN truth USING (transaction_key)
 WHERE score.occurred_at_ms >= ? AND score.occurred_at_ms < ?
 ORDER BY path, origin_partition, origin_offset
@@ -60,6 +63,8 @@ ORDER BY path, origin_partition, origin_offset
 class Period:
     """Scores of a period of event time with what is known of them; path, version and scenario by row, [rows].
 
+    censored: declined by the path that decides. key: of the transaction, the same in both paths. snapshot_ms: midnight of the
+    snapshot that the row was scored with, NaN without one.
     known_card, known_at_ms: of every fraud that is known, from the period's begin on.
     """
 
@@ -67,6 +72,9 @@ class Period:
     path: list[str]
     version: list[str]
     scenario: list[str | None]
+    censored: npt.NDArray[np.bool_]
+    key: npt.NDArray[np.int64]
+    snapshot_ms: npt.NDArray[np.float64]
     known_card: npt.NDArray[np.int64]
     known_fraud_at_ms: npt.NDArray[np.int64]
     known_at_ms: npt.NDArray[np.int64]
@@ -96,33 +104,39 @@ class EvaluationStore:
         """
         if not batch.rows:
             return
-        path, version = self._id(STREAMING), self._id(str(batch.meta["model_version"]))
-        cards, occurred = batch.text("card_id"), batch.array("occurred_at_ms")
-        self._db.executemany(
-            _SCORES,
-            [
-                (path, *identity, key_of(card, transaction), _signed(id_hash(card)), at, amount, version, *judged)
-                for *identity, card, transaction, at, amount, judged in zip(
-                    batch.array("origin_partition").tolist(),
-                    batch.array("origin_offset").tolist(),
-                    cards,
-                    batch.text("transaction_id"),
-                    occurred.tolist(),
-                    batch.array("amount_minor").tolist(),
-                    zip(
-                        batch.array("score").tolist(),
-                        batch.array("decision").tolist(),
-                        batch.array("explored").tolist(),
-                        strict=True,
-                    ),
-                    strict=True,
-                )
-            ],
-        )
+        occurred = batch.array("occurred_at_ms")
+        censored = (batch.array("decision") == DECLINE).tolist()
+        self._db.executemany(_SCORES, self._rows_of(batch, STREAMING, "model_version", "", censored, None))
+        if not np.isnan(batch.array("batch_score")).all():
+            date = batch.meta.get("snapshot_date")
+            snapshot_ms = None if date is None else int(np.datetime64(date, "ms").astype(np.int64))
+            self._db.executemany(_SCORES, self._rows_of(batch, BATCH, "batch_version", "batch_", censored, snapshot_ms))
         self._db.execute(
             "INSERT INTO clock VALUES (?, ?) ON CONFLICT DO UPDATE SET newest_ms = max(newest_ms, excluded.newest_ms)",
             (partition, int(occurred.max())),
         )
+
+    def _rows_of(
+        self, batch: Batch, path: str, version: str, prefix: str, censored: list[bool], snapshot_ms: int | None
+    ) -> Iterator[tuple[Any, ...]]:
+        """A path's rows of the score table; prefix: of its columns."""
+        of, by = self._id(path), self._id(str(batch.meta.get(version)))
+        columns = zip(
+            batch.array("origin_partition").tolist(),
+            batch.array("origin_offset").tolist(),
+            batch.text("card_id"),
+            batch.text("transaction_id"),
+            batch.array("occurred_at_ms").tolist(),
+            batch.array("amount_minor").tolist(),
+            batch.array(f"{prefix}score").tolist(),
+            batch.array(f"{prefix}decision").tolist(),
+            batch.array("explored").tolist(),
+            censored,
+            strict=True,
+        )
+        for partition, offset, card, transaction, at, amount, *judged in columns:
+            key, of_card = key_of(card, transaction), _signed(id_hash(card))
+            yield of, partition, offset, key, of_card, at, amount, by, *judged, snapshot_ms
 
     def add_labels(self, labels: Iterable[Label]) -> None:
         """Add labels in log order."""
@@ -178,7 +192,7 @@ def period(db: sqlite3.Connection, from_ms: int, to_ms: int) -> Period:
     """See EvaluationStore.period."""
     names: dict[int, str] = dict(db.execute("SELECT * FROM name"))
     found = db.execute(_PERIOD, (from_ms, to_ms)).fetchall()
-    columns = list(zip(*found, strict=True)) if found else [()] * 10
+    columns = list(zip(*found, strict=True)) if found else [()] * 13
     known = db.execute(
         "SELECT card, occurred_at_ms, known_at_ms FROM label WHERE is_fraud AND occurred_at_ms >= ?", (from_ms,)
     ).fetchall()
@@ -198,6 +212,9 @@ def period(db: sqlite3.Connection, from_ms: int, to_ms: int) -> Period:
         path=[names[number] for number in columns[7]],
         version=[names[number] for number in columns[8]],
         scenario=list(columns[9]),
+        censored=np.array(columns[10], np.bool_),
+        key=np.array(columns[11], np.int64),
+        snapshot_ms=np.array(columns[12], np.float64),
         known_card=known_columns[0],
         known_fraud_at_ms=known_columns[1],
         known_at_ms=known_columns[2],

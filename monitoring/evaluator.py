@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any, Final, TypeVar
 
 import structlog
 
+from adapters.delivered import keep_delivered
 from adapters.telemetry import counter, gauge
 from fraud import metrics, topics
 from fraud.dead_letters import BadMessageError
@@ -22,7 +24,7 @@ from fraud.model import Promise
 from fraud.packed import SCORES, unpack
 from fraud.truth import parse_truth
 from fraud.windows import DAY_MS
-from monitoring.evaluation import Evaluation, Terms, evaluate, promised
+from monitoring.evaluation import Evaluation, PathMeasures, Terms, evaluate, promised, qualities
 from monitoring.evaluation_store import EvaluationStore
 from monitoring.follower import Follower
 from monitoring.journal import Journal, Source
@@ -38,7 +40,10 @@ log = structlog.get_logger("evaluator")
 
 
 class Evaluator:
-    """Reads, joins and shows. promise_of(version): None for one that has none, as the rules."""
+    """Reads, joins and shows. promise_of(version): None for one that has none, as the rules.
+
+    delivered_file: where what each version has delivered is kept beside; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -48,9 +53,11 @@ class Evaluator:
         promise_of: Callable[[str], Promise | None],
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
+        delivered_file: Path | None = None,
     ) -> None:
         self._follower = follower
         self._journal = journal
+        self._delivered_file = delivered_file
         self._store = EvaluationStore(journal)
         self._terms = terms
         self._promise_of = promise_of
@@ -116,6 +123,8 @@ class Evaluator:
         versions = {each.version for each in evaluation.delivered}
         promises = {version: promise for version in versions if (promise := self._promise_of(version)) is not None}
         self._panel.show(evaluation, promises)
+        if self._delivered_file is not None:
+            keep_delivered(self._delivered_file, qualities(evaluation))
         before_ms = evaluation.from_ms - self._terms.lookback_ms - DAY_MS
         if before_ms > self._forgotten_ms:
             self._store.forget(before_ms)
@@ -143,6 +152,9 @@ class Panel:
         self._detected = Series(metrics.CARDS_DETECTED_SHARE)
         self._money = Series(metrics.MONEY_MINOR)
         self._recall = Series(metrics.SCENARIO_RECALL)
+        self._path_quality = Series(metrics.PATH_QUALITY)
+        self._path_recall = Series(metrics.PATH_SCENARIO_RECALL)
+        self._path_age = Series(metrics.PATH_FEATURE_AGE_SECONDS)
 
     def show(self, evaluation: Evaluation, promises: Mapping[str, Promise]) -> None:
         """Show these numbers and no others."""
@@ -165,3 +177,13 @@ class Panel:
             }
         )
         self._recall.show({(*key, name): value for key, each in of for name, value in each.scenario_recall.items()})
+        self._show_contrast({} if evaluation.contrast is None else evaluation.contrast.by_path)
+
+    def _show_contrast(self, by_path: Mapping[str, PathMeasures]) -> None:
+        self._path_quality.show(
+            {(path, name): value for path, m in by_path.items() for name, value in m.quality.items()}
+        )
+        self._path_recall.show(
+            {(path, name): share for path, m in by_path.items() for name, share in m.scenario_recall.items()}
+        )
+        self._path_age.show({(path,): m.feature_age_s for path, m in by_path.items() if m.feature_age_s is not None})

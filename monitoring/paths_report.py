@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fraud.model import Promise
-from monitoring.evaluation import Delivered, Evaluation, promised
+from monitoring.evaluation import Contrast, Delivered, Evaluation, promised
+from monitoring.evaluation_store import STREAMING
 
 _MEASURES = {
     "auc": "AUC",
@@ -20,11 +21,40 @@ _MEASURES = {
 }
 
 
+_COMPARED = ("ap", "card_precision", "precision", "recall")
+
+
 def as_text(evaluation: Evaluation, promises: Mapping[str, Promise]) -> str:
     """Lines for a terminal, a block for each path and version."""
     days = f"{_day(evaluation.from_ms)} .. {_day(evaluation.to_ms)}, labels mature"
     blocks = [_block(each, promises.get(each.version)) for each in evaluation.delivered]
-    return "\n\n".join([days, *blocks])
+    contrast = [] if evaluation.contrast is None else [_contrast(evaluation.contrast)]
+    return "\n\n".join([days, *blocks, *contrast])
+
+
+def _contrast(contrast: Contrast) -> str:
+    """Both paths side by side, where each may look at equally many transactions a day."""
+    paths = list(contrast.by_path.items())
+    names = sorted({name for _, found in paths for name in found.scenario_recall})
+    lines = [
+        f"the same {contrast.transactions:,} transactions, all versions of a path together",
+        _line("", [path for path, _ in paths]),
+        *[_line(_MEASURES[name], [_number(found.quality[name]) for _, found in paths]) for name in _COMPARED],
+        *[_line(f"recall of {name}", [f"{found.scenario_recall[name]:.1%}" for _, found in paths]) for name in names],
+        _line("features are as of", [_age(path, found.feature_age_s) for path, found in paths]),
+    ]
+    return "\n".join(lines)
+
+
+def _line(label: str, cells: list[str]) -> str:
+    return f"  {label:<30}" + "".join(f"{cell:>16}" for cell in cells)
+
+
+def _age(path: str, age_s: float | None) -> str:
+    """How old what a path knows is when it is used."""
+    if path == STREAMING:
+        return "the transaction"
+    return "-" if age_s is None else f"{age_s / 3600:.1f} h before"
 
 
 def _block(each: Delivered, promise: Promise | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from msgspec.structs import asdict
 
 from adapters.model_store import ModelStore
 from fraud.drift import SCORE, Reference
@@ -71,8 +72,7 @@ class Registry:
         except ModelRefusedError as error:
             log.warning("registry", why=str(error))
             return {}
-        found = {"champion": aliases.champion, "challenger": aliases.challenger, "previous": aliases.previous}
-        return {role: version for role, version in found.items() if version is not None}
+        return {role: version for role, version in asdict(aliases).items() if version is not None}
 
     def manifest(self, version: str) -> Manifest | None:
         """The manifest of a version; None for one that has none, such as the rules."""

@@ -9,18 +9,22 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import redis
 import structlog
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from adapters.settings import StackSettings
 from adapters.telemetry import configure_logging, serve_metrics
+from fraud import topics
+from fraud.control import Retrain
 from fraud.features import FEATURE_HASH
 from fraud.windows import DAY_MS, HOUR_MS
 from monitoring import drift_store, drift_watch, evaluation_store, evaluator
-from monitoring.drift_watch import DriftWatch
+from monitoring.drift_watch import DriftWatch, RetrainAsker
 from monitoring.evaluation import Terms
 from monitoring.evaluator import Evaluator
 from monitoring.follower import Follower, KafkaAwayError, connect
@@ -32,6 +36,7 @@ from monitoring.settings import MonitoringSettings
 
 EXIT_PERSON: Final = 2
 EXIT_RESTART: Final = 70
+_SEND_S_MAX: Final = 15
 
 
 def terms(settings: MonitoringSettings) -> Terms:
@@ -49,7 +54,14 @@ def run_evaluator(settings: MonitoringSettings) -> int:
         follower = Follower(consumer, journal, evaluator.FOLLOWED, evaluator.STAGE, settings.kafka_away_seconds_max)
         promise_of = Registry(settings.models).promise
         _serve(settings, follower)
-        Evaluator(follower, journal, terms(settings), promise_of, settings.evaluate_every_s).run(stop)
+        Evaluator(
+            follower,
+            journal,
+            terms(settings),
+            promise_of,
+            settings.evaluate_every_s,
+            delivered_file=settings.delivered_file,
+        ).run(stop)
         journal.close()
         consumer.close()
 
@@ -70,11 +82,22 @@ def run_watch(settings: MonitoringSettings) -> int:
         if settings.parity_every_s:
             _in_background(stop, "parity", settings.parity_every_s, ParityRounds(settings.parity_sample).round)
         window_ms = settings.drift_window_hours * HOUR_MS
-        DriftWatch(follower, journal, registry.champion, window_ms, settings.probe_every_s).run(stop)
+        asker = _retrain_asker(settings) if settings.drift_retrain else None
+        DriftWatch(follower, journal, registry.champion, window_ms, settings.probe_every_s, asker=asker).run(stop)
         journal.close()
         consumer.close()
 
     return _until_stopped(run, settings, log)
+
+
+def _retrain_asker(settings: MonitoringSettings) -> RetrainAsker:
+    """Sends what drift asks for to `control`, over a connection of its own that is made when it is needed."""
+
+    def send(request: Retrain) -> None:
+        with closing(KafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all")) as producer:
+            producer.send(topics.CONTROL.name, request.to_json()).get(timeout=_SEND_S_MAX)
+
+    return RetrainAsker(send, round(settings.drift_cool_down_days * DAY_MS))
 
 
 def _probes(settings: MonitoringSettings) -> Callable[[], None]:

@@ -19,14 +19,16 @@ from kafka import KafkaConsumer
 from kafka.errors import FencedInstanceIdError, KafkaError
 
 from adapters.feature_switch import read_definitions
+from adapters.snapshot_store import SnapshotReader, connect
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud.features import FEATURE_HASH
 from fraud.flood import DeadLetterFloodError
+from scorer.batch_path import BatchPath
 from scorer.lane import FeatureHashMismatchError
-from scorer.loop import KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
 from scorer.marks import read_marks
 from scorer.settings import ScorerSettings
-from scorer.slot import ModelSlot
+from scorer.slot import BATCH_CHAMPION, CHALLENGER, ModelSlot
 from scorer.writer import ScoreWriter
 
 EXIT_PERSON: Final = 2
@@ -56,7 +58,17 @@ def _consumer(settings: ScorerSettings) -> KafkaConsumer:
     )
 
 
-def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
+def _batch_path(settings: ScorerSettings) -> BatchPath | None:
+    """The batch path, which scores beside; None when the settings leave it out."""
+    if not settings.batch_path:
+        return None
+    snapshots = SnapshotReader(connect(settings.redis_url, settings.snapshot_timeout_s))
+    return BatchPath(snapshots, ModelSlot(settings.models, role=BATCH_CHAMPION), settings.snapshot_age_days_max)
+
+
+def _wired(
+    settings: ScorerSettings, slot: ModelSlot, shadow: ModelSlot, batch_path: BatchPath | None
+) -> tuple[KafkaConsumer, ScoreWriter, ScoringLoop]:
     consumer = _consumer(settings)
     writer = ScoreWriter(settings.kafka_bootstrap, settings.partitions, settings.kafka_away_seconds_max)
     limits = Limits(
@@ -66,7 +78,6 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
         settings.exploration_share,
     )
     marks = partial(read_marks, settings.kafka_bootstrap, timeout_s=settings.kafka_away_seconds_max)
-
     retired: set[str] = set()
 
     def is_retired(feature_hash: str) -> bool:
@@ -75,7 +86,10 @@ def _wired(settings: ScorerSettings, slot: ModelSlot) -> tuple[KafkaConsumer, Sc
             retired.update(definitions.retired if definitions.active == FEATURE_HASH else ())
         return feature_hash in retired
 
-    return consumer, writer, ScoringLoop(consumer, writer, slot, marks, limits, is_retired=is_retired)
+    loop = ScoringLoop(
+        consumer, writer, slot, marks, limits, shadow=shadow, batch_path=batch_path, is_retired=is_retired
+    )
+    return consumer, writer, loop
 
 
 def _end(code: int, message: str) -> None:
@@ -120,10 +134,15 @@ def main(context: typer.Context) -> None:
     settings = ScorerSettings.read()
     log = configure_logging(settings, "scorer")
     stop = _stop_on_signals()
-    slot = ModelSlot(settings.models)
+    slot, shadow = ModelSlot(settings.models), ModelSlot(settings.models, role=CHALLENGER)
+    batch_path = _batch_path(settings)
     try:
+        if batch_path is not None:
+            batch_path.slot.refresh()  # beside the other one's
         slot.settle(SLOT_SECONDS_MAX)
-        consumer, writer, loop = _wired(settings, slot)
+        if batch_path is not None:
+            batch_path.slot.settle(SLOT_SECONDS_MAX)
+        consumer, writer, loop = _wired(settings, slot, shadow, batch_path)
         serve_metrics(settings, loop.health)
         log.info("scoring", deciding=slot.version, kafka=settings.kafka_bootstrap, partitions=settings.partitions)
         loop.run(stop)
@@ -131,12 +150,15 @@ def main(context: typer.Context) -> None:
         _end(EXIT_PERSON, str(error))
     except FencedInstanceIdError:
         _end(EXIT_PERSON, f"another scorer runs with FRAUD_SCORER_ID={settings.scorer_id}: give each its own")
-    except (KafkaError, KafkaAwayError) as error:
+    except (KafkaError, KafkaAwayError, ConsumerStuckError) as error:
         _end(EXIT_RESTART, f"Kafka at {settings.kafka_bootstrap}: {error!r}")
     except Exception:
         log.exception("the batch failed")
         _end(EXIT_RESTART, "ended for a restart")
     slot.close()
+    shadow.close()
+    if batch_path is not None:
+        batch_path.slot.close()
     writer.close()
     consumer.close(timeout_ms=1000)
     log.info("stopped")

@@ -3,6 +3,7 @@
 Rule 1. The rules always judge; a model decides when there is one.
 Rule 2. Reasons are computed for alerts only: an exact SHAP value costs some hundred times a score.
 Rule 3. Every row with a decision other than approve gets exactly one alert.
+Rule 4. Who scores beside (the challenger) changes no decision: it sees the same vectors in the same pass, and is written down.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Verdicts:
 
     score: of the model or rules named by `version`, float32. fired: bool [rows, rules]. decision: index into DECISIONS.
     explored: would have been declined, and is let through (decision approve, no alert).
+    challenger_score: of the version `challenger_version`, NaN where nobody scores in shadow (version None).
     """
 
     version: str
@@ -37,6 +39,8 @@ class Verdicts:
     fired: npt.NDArray[np.bool_]
     decision: npt.NDArray[np.uint8]
     explored: npt.NDArray[np.bool_]
+    challenger_version: str | None
+    challenger_score: Floats
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:
@@ -52,7 +56,14 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
     return Batch(batches[0].kind, sum(batch.rows for batch in batches), columns, batches[-1].meta)
 
 
-def judge(batch: Batch, model: Model | None, exploration_share: float, costs: Costs = COSTS) -> Verdicts:
+def judge(
+    batch: Batch,
+    model: Model | None,
+    exploration_share: float,
+    costs: Costs = COSTS,
+    *,
+    challenger: Model | None = None,
+) -> Verdicts:
     """Score and decide every row of a batch of vectors; exploration_share of the declined are let through."""
     vectors: Array = batch.array("vector")
     fired = rules.fired(vectors)
@@ -70,7 +81,14 @@ def judge(batch: Batch, model: Model | None, exploration_share: float, costs: Co
         fired=fired,
         decision=decision,
         explored=let_through,
+        challenger_version=None if challenger is None else challenger.version,
+        challenger_score=_beside(challenger, vectors),
     )
+
+
+def _beside(model: Model | None, vectors: Floats) -> Floats:
+    """The scores of one that decides nothing, NaN without one."""
+    return np.full(len(vectors), np.nan, np.float32) if model is None else model.score(vectors)
 
 
 def alerts_of(batch: Batch, verdicts: Verdicts, model: Model | None, scored_at_ms: int) -> list[Alert]:

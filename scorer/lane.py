@@ -17,6 +17,7 @@ from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.packed import COLUMNS, ROWS_MAX, SCORES, TEXT, VECTORS, Batch, OriginMarks, pack, unpack
 from scorer import marks
+from scorer.batch_path import BatchVerdicts
 from scorer.judge import Verdicts
 
 _IDENTITY: Final = (
@@ -29,6 +30,9 @@ _IDENTITY: Final = (
     "occurred_at_ms",
     "ingested_at_ms",
 )
+# Of Verdicts: columns row by row, and what the meta says of all rows. One more scorer is one more name in each.
+_JUDGED: Final = ("score", "rules_score", "decision", "explored", "challenger_score")
+_VERSIONS: Final = {"model_version": "version", "challenger_version": "challenger_version"}
 _DTYPES: Final = {name: np.dtype(dtype) for name, dtype in COLUMNS[VECTORS].items() if dtype != TEXT}
 
 
@@ -95,24 +99,29 @@ class Lane:
                 fresh.append(new)
         return Taken(fresh, refused, repeated)
 
-    def scores(self, batch: Batch, verdicts: Verdicts, rows: slice, stage_at_ms: int) -> Iterator[tuple[int, Record]]:
-        """The scores records of this lane's `rows` of a judged batch, each with the marks as they stand after it."""
-        for first in range(rows.start, rows.stop, ROWS_MAX):
-            index = np.arange(first, min(first + ROWS_MAX, rows.stop))
+    def scores(
+        self, batch: Batch, verdicts: Verdicts, rows: slice, stage_at_ms: int, beside: BatchVerdicts | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """The scores records of this lane's `rows` of a judged batch, each with the marks as they stand after it.
+
+        beside: what the batch path makes of the batch; all rows of a record have the same of its versions and snapshots.
+        """
+        beside = beside or BatchVerdicts.none(batch.rows)
+        for first, after in beside.stretches(rows, ROWS_MAX):
+            index = np.arange(first, after)
             part = batch.take(index)
             marks.advance(self._written, part)
             meta = {
                 "feature_hash": FEATURE_HASH,
-                "model_version": verdicts.version,
+                **{key: getattr(verdicts, name) for key, name in _VERSIONS.items()},
                 "stage_at_ms": stage_at_ms,
                 "threshold": verdicts.review_threshold,
+                **beside.meta_of(first),
                 marks.META_KEY: marks.to_meta(self._written),
             }
             columns = {name: part.columns[name] for name in _IDENTITY}
-            columns["score"] = verdicts.score[index]
-            columns["rules_score"] = verdicts.rules_score[index]
-            columns["decision"] = verdicts.decision[index]
-            columns["explored"] = verdicts.explored[index]
+            columns |= {name: getattr(verdicts, name)[index] for name in _JUDGED}
+            columns |= {"batch_score": beside.score[index], "batch_decision": beside.decision[index]}
             yield self.partition, (None, pack(SCORES, columns, meta), [])
 
 

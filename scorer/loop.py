@@ -4,7 +4,8 @@ Rule 1. Nothing is buffered between two polls: what was polled is written and ac
 Rule 2. What is done stands in `scores` itself (marks.py). The group's offset only says where to begin reading, so it is
         committed a few times a second, not per batch; after a rebalance the marks are read again.
 Rule 3. Kafka away: writes are retried in place by the producer, reads by the consumer, up to a deadline; then the
-        process ends, and its supervisor starts it again.
+        process ends, and its supervisor starts it again. So does a consumer that Kafka answers but that gets nothing
+        of what is there: kafka-python 3 has stalled so (its issues 3106 and 3131), and nothing here may wait for it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fraud.alert import Alert
 from fraud.decision import DECISIONS
 from fraud.flood import FloodGuard
 from fraud.packed import Batch, OriginMarks
+from scorer.batch_path import BatchPath, BatchVerdicts
 from scorer.judge import Verdicts, alerts_of, concatenated, judge
 from scorer.lane import Lane, Refused, Taken
 from scorer.slot import ModelSlot
@@ -39,7 +41,8 @@ POLL_MS: Final = 200
 TOPIC_WAIT_S: Final = 0.5
 COMMIT_SECONDS: Final = 0.5
 COMMIT_SECONDS_MAX: Final = 3.0
-QUIET_SECONDS: Final = 10.0  # after that long without a record the loop asks whether Kafka is there at all
+QUIET_SECONDS: Final = 10.0  # a loop that has not polled for so long is not healthy
+LOOK_SECONDS: Final = 3.0  # after that long without a record the loop asks Kafka what is there
 PROBE_SECONDS_MAX: Final = 2.0
 
 log = structlog.get_logger("scorer")
@@ -47,6 +50,10 @@ log = structlog.get_logger("scorer")
 
 class KafkaAwayError(RuntimeError):
     """Kafka did not answer for longer than FRAUD_KAFKA_AWAY_SECONDS_MAX."""
+
+
+class ConsumerStuckError(RuntimeError):
+    """Records were there for longer than LOOK_SECONDS, and no poll returned them."""
 
 
 class Writer(Protocol):
@@ -85,7 +92,9 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 class ScoringLoop:
     """The loop over a kafka-python consumer that is not yet subscribed.
 
-    read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock. is_retired(hash): of features.
+    read_marks(partitions): the marks of these partitions of `scores`. now_ms: the wall clock.
+    shadow: the slot of the challenger; None: nobody scores in shadow. batch_path: None: that path does not score.
+    is_retired(hash): whether features are, so that their vectors are skipped.
     """
 
     def __init__(
@@ -97,12 +106,16 @@ class ScoringLoop:
         limits: Limits,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        shadow: ModelSlot | None = None,
+        batch_path: BatchPath | None = None,
         is_retired: Callable[[str], bool] = lambda feature_hash: False,
     ) -> None:
         self._is_retired = is_retired
         self._consumer = consumer
         self._writer = writer
         self._slot = slot
+        self._shadow = shadow
+        self._batch_path = batch_path
         self._read_marks = read_marks
         self._limits = limits
         self._now_ms = now_ms
@@ -116,6 +129,7 @@ class ScoringLoop:
         self._answered_at = clock()
         self._polled_at: float | None = None
         self._assigned: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
 
     def run(self, stop: Event) -> None:
         """Score until `stop` is set, then commit. Raises what ends the process."""
@@ -126,8 +140,13 @@ class ScoringLoop:
             self._polled_at = self._clock()
             self._forget_moved()
             self._slot.refresh()
+            if self._shadow is not None:
+                self._shadow.refresh()
+            if self._batch_path is not None:
+                self._batch_path.slot.refresh()
             if polled:
                 self._answered_at = self._polled_at
+                self._ends.clear()
                 self.take(polled)
             else:
                 self._ask_kafka()
@@ -194,21 +213,34 @@ class ScoringLoop:
         if not batches:
             return
         batch = concatenated(batches)
+        began_s = time.thread_time()
         model = self._slot.model
-        verdicts = judge(batch, model, self._limits.exploration_share)
+        challenger = None if self._shadow is None else self._shadow.model
+        verdicts = judge(batch, model, self._limits.exploration_share, challenger=challenger)
         scored_at_ms = self._now_ms()
         alerts = alerts_of(batch, verdicts, model, scored_at_ms)
+        _spent("streaming", began_s)
         self._writer.alerts(alerts)
+        beside = self._judge_beside(batch)
         records: list[tuple[int, Record]] = []
         first = 0
         for partition, one in taken.items():
             rows = slice(first, first + sum(b.rows for b in one.fresh))
-            records += self._lanes[partition].scores(batch, verdicts, rows, scored_at_ms)
+            records += self._lanes[partition].scores(batch, verdicts, rows, scored_at_ms, beside)
             newest_ms = int(batch.array("occurred_at_ms")[rows].max(initial=0))
             gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(partition)).set(newest_ms / 1000)
             first = rows.stop
         self._writer.records(topics.SCORES.name, records)
         _observe(batch, verdicts, alerts, self._now_ms())
+
+    def _judge_beside(self, batch: Batch) -> BatchVerdicts | None:
+        """What the batch path makes of a batch; no alert waits for it."""
+        if self._batch_path is None:
+            return None
+        began_s = time.thread_time()
+        beside = self._batch_path.judge(batch)
+        _spent("batch", began_s)
+        return beside
 
     def _commit_when_due(self, *, idle: bool) -> None:
         if not self._uncommitted or (self._clock() < self._commit_at and not idle):
@@ -225,15 +257,27 @@ class ScoringLoop:
 
     def _ask_kafka(self) -> None:
         now = self._clock()
-        if now - self._answered_at < QUIET_SECONDS:
+        if now - self._answered_at < LOOK_SECONDS:
             return
+        asked = sorted(self._assigned) or [TopicPartition(topics.FEATURES.name, 0)]
         try:
-            self._consumer.end_offsets([TopicPartition(topics.FEATURES.name, 0)], int(PROBE_SECONDS_MAX * 1000))
-        except KafkaError as error:
+            ends = self._consumer.end_offsets(asked, int(PROBE_SECONDS_MAX * 1000))
+            missed = sum(max(0, end - self._place(tp)) for tp, end in self._ends.items() if tp in self._assigned)
+        except (KafkaError, KeyError) as error:  # KeyError: the answer leaves out a partition that is moving
             if now - self._answered_at > self._limits.kafka_away_seconds_max:
-                raise KafkaAwayError(f"Kafka has not answered for {now - self._answered_at:.0f} s: {error}") from error
+                raise KafkaAwayError(
+                    f"Kafka has not answered for {now - self._answered_at:.0f} s: {error!r}"
+                ) from error
             return
-        self._answered_at = self._clock()
+        if missed:
+            raise ConsumerStuckError(f"{missed} records have been there for over {LOOK_SECONDS:.0f} s, and none came")
+        self._answered_at, self._ends = self._clock(), dict(ends)
+
+    def _place(self, tp: TopicPartition) -> int:
+        """The offset of the next record that this loop has not seen."""
+        if tp in self._positions:
+            return self._positions[tp]
+        return int(self._consumer.position(tp, timeout_ms=int(PROBE_SECONDS_MAX * 1000)) or 0)
 
     def _show_lag(self) -> None:
         for tp in self._assigned & self._positions.keys():
@@ -241,6 +285,11 @@ class ScoringLoop:
                 highwater = self._consumer.highwater(tp)
                 lag = max(0, (highwater or 0) - self._positions[tp])
                 gauge(metrics.LAG_RECORDS).labels(STAGE, tp.topic, str(tp.partition)).set(lag)
+
+
+def _spent(path: str, began_s: float) -> None:
+    """Count this thread's CPU seconds since began_s."""
+    counter(metrics.PATH_CPU_SECONDS_TOTAL).labels(path).inc(max(0.0, time.thread_time() - began_s))
 
 
 def _source(record: Any) -> tuple[str, int, int]:

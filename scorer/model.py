@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from adapters.model_store import StoredModel
+from fraud.batch_features import BATCH_HASH, BATCH_KIND, BATCH_NAMES
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import REVIEW, Floats, ModelRefusedError, check_served_by
 
@@ -33,7 +34,7 @@ class Model:
     booster: xgb.Booster
 
     def score(self, vectors: Floats) -> Floats:
-        """Probability of fraud, float32 [rows]; vectors: float32 [rows, features in NAMES order]."""
+        """Probability of fraud, float32 [rows]; vectors: float32 [rows, features in the order of its path]."""
         return _score(self.booster, vectors)
 
     def contributions(self, vectors: Floats) -> Floats:
@@ -48,18 +49,21 @@ def _score(booster: xgb.Booster, vectors: Floats) -> Floats:
     return np.asarray(scores, np.float32)
 
 
-def load(stored: StoredModel) -> Model:
-    """Load a verified version and run its canaries. Raises ModelRefusedError with the remedy."""
+def load(stored: StoredModel, kind: str | None = None) -> Model:
+    """Load a verified version and run its canaries; kind: what the role takes, None: any. Raises ModelRefusedError with the remedy."""
     manifest = stored.manifest
-    check_served_by(manifest, FEATURE_HASH, NAMES, xgb.__version__)
+    if kind not in (None, manifest.kind):
+        raise ModelRefusedError(f"{stored.version} is of kind {manifest.kind}, the role takes {kind}: promote another")
+    feature_hash, names = (BATCH_HASH, BATCH_NAMES) if manifest.kind == BATCH_KIND else (FEATURE_HASH, NAMES)
+    check_served_by(manifest, feature_hash, names, xgb.__version__)
     threshold = manifest.thresholds.get(REVIEW)
     if threshold is None or not 0 <= threshold <= 1:
         raise ModelRefusedError(f"{stored.version}: thresholds.{REVIEW} is {threshold}, not in [0, 1]: train again")
     try:
         booster = xgb.Booster({"nthread": THREADS}, model_file=bytearray(stored.model))
         columns = booster.num_features()
-        if columns != len(NAMES):
-            raise ModelRefusedError(f"{stored.version} takes {columns} features, there are {len(NAMES)}: train again")
+        if columns != len(names):
+            raise ModelRefusedError(f"{stored.version} takes {columns} features, there are {len(names)}: train again")
         scores = _score(booster, manifest.canary_vectors())
     except xgb.core.XGBoostError as error:
         first_line = str(error).strip().splitlines()[0]

@@ -35,6 +35,11 @@ class ScorerSettings(DecisionSettings):
     )
     dead_letter_records_min: int = Field(1000, ge=1, description="records that must be seen before the share is judged")
     kafka_away_seconds_max: float = Field(60.0, gt=0, description="seconds without Kafka before the scorer ends")
+    batch_path: bool = Field(True, description="score every transaction on the batch path, too")
+    snapshot_age_days_max: float = Field(
+        2.0, gt=0, le=30, description="oldest nightly snapshot that the batch path uses, days of event time"
+    )
+    snapshot_timeout_s: float = Field(0.25, gt=0, le=10, description="longest that the batch path waits for Redis")
 
 
 class ApiSettings(DecisionSettings):

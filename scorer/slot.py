@@ -1,10 +1,12 @@
-"""The model slot: the model that decides now, and the only way that another one takes its place.
+"""The model slot: the model that has a role now (champion: it decides), and the only way that another one takes its place.
 
 Rule 1. Preparing a model never delays scoring: it happens on a thread beside the loop, which only swaps one reference.
 Rule 2. Files, manifest, features and XGBoost's version are checked, a child process loads the model and runs the
         canaries, and only then does this process load it.
 Rule 3. Whatever is wrong, the last good model goes on deciding; it is counted, and said once.
 Rule 4. Before any model the slot is empty, and the rules decide.
+Rule 5. The challenger's slot is another of the same kind. It empties when the role is given to nobody: a champion that is
+        gone must be replaced, a challenger that is gone is not missed.
 """
 
 from __future__ import annotations
@@ -22,12 +24,22 @@ import structlog
 from adapters.model_store import ModelStore
 from adapters.telemetry import counter, gauge
 from fraud import metrics, rules
-from fraud.model import ModelRefusedError
+from fraud.batch_features import BATCH_KIND
+from fraud.model import STREAM_KIND, ModelRefusedError
 from scorer.model import Model, load
 
 LOOK_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 30.0
 CHILD_SECONDS_MAX: Final = 60.0
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+BATCH_CHAMPION: Final = "batch_champion"
+# By role: the kind of model that it takes, and the metric that shows its version.
+_ROLES: Final = {
+    CHAMPION: (STREAM_KIND, metrics.MODEL_INFO),
+    CHALLENGER: (STREAM_KIND, metrics.CHALLENGER_INFO),
+    BATCH_CHAMPION: (BATCH_KIND, metrics.BATCH_MODEL_INFO),
+}
 
 log = structlog.get_logger("scorer.slot")
 
@@ -61,15 +73,17 @@ class ChildCheck:
 
 
 class ModelSlot:
-    """Follows the champion of the registry below `root`. `refresh` is called by the scoring loop, between batches."""
+    """Follows a role of the registry below `root`. `refresh` is called by the scoring loop, between batches."""
 
     def __init__(
         self,
         root: Path,
         check: Callable[[Path], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        role: str = CHAMPION,
     ) -> None:
         self._root = root
+        self._role = role
         self._store = ModelStore(root)
         self._child = ChildCheck()
         self._check = check or self._child
@@ -81,31 +95,37 @@ class ModelSlot:
         self._outcome: Model | Exception | None = None
         self._preparing = ""
         self.model: Model | None = None
-        gauge(metrics.MODEL_INFO).labels(rules.VERSION).set(1)
+        self._kind, shown = _ROLES[role]
+        self._info = gauge(shown)
+        self._show(None)
 
     @property
     def version(self) -> str:
-        """The version that decides; `rules` before any model."""
-        return rules.VERSION if self.model is None else self.model.version
+        """The version that has the role; of the champion's slot `rules` before any model, of another's none (empty)."""
+        nobody = rules.VERSION if self._role == CHAMPION else ""
+        return nobody if self.model is None else self.model.version
 
     def refresh(self) -> bool:
-        """Look for another champion and prepare it beside; swap one that is ready. Never blocks; True after a swap."""
+        """Look for another version in the role and prepare it beside; swap one that is ready. Never blocks; True after a swap."""
         if self._worker is not None:
             return self._finish() if not self._worker.is_alive() else False
         now = self._clock()
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_SECONDS
-        champion = self._champion()
-        if champion is None or champion == self.version or now < self._retry_at.get(champion, 0.0):
+        version = self._wanted()
+        if version is None and self._role != CHAMPION and self.model is not None:
+            self._swap(None)
+            return True
+        if version is None or version == self.version or now < self._retry_at.get(version, 0.0):
             return False
-        self._preparing = champion
-        self._worker = threading.Thread(target=self._prepare, args=(champion,), name="model-slot", daemon=True)
+        self._preparing = version
+        self._worker = threading.Thread(target=self._prepare, args=(version,), name="model-slot", daemon=True)
         self._worker.start()
         return False
 
     def settle(self, timeout_s: float) -> None:
-        """Wait until the champion of this moment is in the slot or refused: a restart shall not begin with rules."""
+        """Wait until the version of this moment is in the slot or refused: a restart shall not begin with rules."""
         self.refresh()
         if self._worker is not None:
             self._worker.join(timeout_s)
@@ -115,18 +135,21 @@ class ModelSlot:
         """End a preparation that is under way."""
         self._child.stop()
 
-    def _champion(self) -> str | None:
+    def _wanted(self) -> str | None:
+        """The version that the registry gives the role; what stands in the slot when the registry cannot be read."""
         try:
-            return self._store.champion()
+            aliases = self._store.aliases()
         except (ModelRefusedError, OSError) as error:
             self._refused("aliases", error)
-            return None
+            return None if self.model is None else self.model.version
+        wanted: str | None = getattr(aliases, self._role)
+        return wanted
 
     def _prepare(self, version: str) -> None:
         try:
             self._store.read(version)  # a damaged file shows here, before a process is spent on it
             self._check(self._root / version)
-            self._outcome = load(self._store.read(version))
+            self._outcome = load(self._store.read(version), self._kind)
         except Exception as error:  # rule 3: whatever it is, the last good model goes on
             self._outcome = error
 
@@ -136,16 +159,30 @@ class ModelSlot:
             self._retry_at[self._preparing] = self._clock() + RETRY_SECONDS
             self._refused(self._preparing, outcome)
             return False
-        before, self.model = self.version, outcome
         counter(metrics.MODEL_LOADS_TOTAL).labels("loaded").inc()
-        gauge(metrics.MODEL_INFO).remove(before)
-        gauge(metrics.MODEL_INFO).labels(outcome.version).set(1)
-        log.info("model swapped", version=outcome.version, before=before, review_threshold=outcome.review_threshold)
+        self._swap(outcome)
         return True
+
+    def _swap(self, model: Model | None) -> None:
+        before, self.model = self.version, model
+        self._show(before)
+        log.info("model swapped", role=self._role, version=self.version, before=before)
+
+    def _show(self, before: str | None) -> None:
+        if before:
+            self._info.remove(before)
+        if self.version:
+            self._info.labels(self.version).set(1)
 
     def _refused(self, what: str, error: Exception | None) -> None:
         counter(metrics.MODEL_LOADS_TOTAL).labels("refused").inc()
         message = f"{what}: {error}"
         if message not in self._said:
             self._said.add(message)
-            log.error("model refused, the last good one stays", refused=what, deciding=self.version, reason=str(error))
+            log.error(
+                "model refused, the last good one stays",
+                refused=what,
+                role=self._role,
+                kept=self.version,
+                reason=str(error),
+            )

@@ -1,4 +1,4 @@
-"""`python -m trainer archive | train | serve | models | features | lake`: the trainer's commands, wired here and nowhere else.
+"""`python -m trainer archive | train | snapshot | serve | diff-models | features | lake`: the trainer's commands, wired here alone.
 
 Rule 1. Settings are read once, here; the wall clock enters here and nowhere else in training.
 Rule 2. Exit codes: 0 done, 1 the lake or the log is not whole, 2 an impossible setting, 3 refused to train, 70 restart me.
@@ -14,28 +14,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
-import msgspec
 import typer
 
 from trainer.lake_command import lake_app
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # XGBoost and polars load only in the commands that use them
+    from adapters.lake import Lake
     from adapters.model_store import ModelStore
     from fraud.model import Manifest
-    from trainer.train import TrainPlan
+    from trainer.train import Report, Trained, TrainPlan
 
 EXIT_NOT_WHOLE: Final = 1
 EXIT_SETTING: Final = 2
 EXIT_REFUSED: Final = 3
 EXIT_RESTART: Final = 70
+_REDIS_S: Final = 10.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Archive the log, train, and publish models.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
-app.add_typer(models_app, name="models")
 app.add_typer(lake_app, name="lake")
 
 
@@ -95,17 +95,19 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
+    path: Annotated[
+        Literal["streaming", "batch"], typer.Option(help="streaming: the vectors as served; batch: nightly snapshots")
+    ] = "streaming",
     tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
-    from adapters.model_store import ModelStore
+    from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
     from trainer.train import latest_event_time_ms
-    from trainer.train import train as run_training
 
     if tethered:
-        threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
+        _tether()
     settings = TrainerSettings.read()
     lake = Lake(settings.lake)
     try:
@@ -118,23 +120,82 @@ def train(
             "train_replay": replay,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        with lake.reading():
-            trained = run_training(
-                lake, ModelStore(settings.models), _plan(chosen, as_of_ms), _reporter(json_progress, as_json)
-            )
-    except TrainRefusedError as error:
+        store, run_training = ModelStore(settings.models), _training_of(path, settings)
+        # The other path's training is no rival: it changes another role, and no request shall be refused for it.
+        with lake.reading(), store.training() if path == "streaming" else nullcontext():
+            trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
+    except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
     else:
         if as_json:
-            print(json.dumps({"version": trained.version, **_summary(trained.manifest)}, indent=1))
+            became = {"outcome": trained.outcome, "reason": trained.reason}
+            print(json.dumps({"version": trained.version, **_summary(trained.manifest), **became}, indent=1))
+
+
+def _training_of(path: str, settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
+    """The training run of a path."""
+    if path == "streaming":
+        from trainer.train import train as run_training
+
+        return run_training
+    from trainer.batch_path.learn import train_batch_path
+    from trainer.batch_path.nights import SnapshotFiles
+
+    files = SnapshotFiles(settings.snapshots)
+    return lambda lake, store, plan, report: train_batch_path(lake, store, files, plan, report)
+
+
+@app.command()
+def snapshot(
+    as_of: Annotated[
+        str, typer.Option(help="the midnight (UTC) at or before this ISO date or time, epoch ms, or `latest`")
+    ] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
+    tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
+) -> None:
+    """Make the batch path's snapshot of a midnight from the lake, and publish it."""
+    import redis
+
+    from adapters.lake import Lake, LakeGapError
+    from adapters.snapshot_store import SnapshotAwayError, SnapshotRefusedError, SnapshotStore, connect
+    from fraud.batch_features import midnight_before
+    from trainer.batch_path.nights import NoNightError, SnapshotFiles, newest_midnight, nightly
+
+    if tethered:
+        _tether()
+    settings = TrainerSettings.read()
+    lake, store = Lake(settings.lake), SnapshotStore(connect(settings.redis_url, _REDIS_S))
+    try:
+        newest = newest_midnight(lake)
+        midnight_ms = newest if as_of == "latest" else midnight_before(_time_ms(as_of))
+        if newest is None or midnight_ms is None:
+            raise NoNightError(f"the lake {lake.root} has no transaction yet: let transactions stream first")
+        if midnight_ms > newest:
+            raise NoNightError(
+                f"--as-of {as_of}: the lake's event time has not passed {_day(midnight_ms)} yet; the newest midnight is {_day(newest)}"
+            )
+        with lake.reading():
+            published = nightly(lake, store, midnight_ms, SnapshotFiles(settings.snapshots))
+    except (NoNightError, SnapshotRefusedError) as error:
+        _fail(EXIT_REFUSED, str(error), as_json)
+    except LakeGapError as error:
+        _fail(EXIT_NOT_WHOLE, str(error), as_json)
+    except (redis.RedisError, SnapshotAwayError) as error:
+        _fail(EXIT_RESTART, f"Redis at {settings.redis_url} does not answer or refuses: {error}", as_json)
+    told = {"date": _day(published.midnight_ms), "cards": published.cards, "terminals": published.terminals}
+    print(json.dumps(told) if as_json else f"{told['date']}  {told['cards']:,} cards  {told['terminals']:,} terminals")
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
 
 
 @app.command()
 def serve() -> None:
-    """Train whenever `control` asks for it, one run at a time, until stopped."""
-    from trainer.service import run_service
+    """Train nightly by the simulated clock and whenever it is asked for, one run at a time, until stopped."""
+    from trainer.serving import run_service
 
     raise typer.Exit(run_service(TrainerSettings.read()))
 
@@ -150,53 +211,27 @@ def features(context: typer.Context) -> None:
     features_app(args=context.args, prog_name="python -m trainer features")
 
 
-@models_app.command("list")
-def models_list(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Every version: its role, what it learned from, what it promised, and the gate's reason."""
+@app.command("diff-models")
+def diff_models(
+    a: Annotated[str, typer.Argument(metavar="A", help="a version, or the begin of its name")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """What differs between two versions: promises, parameters, features, files, and scores on the canaries of both."""
     from adapters.model_store import ModelStore
     from fraud.model import ModelRefusedError
+    from trainer.model_diff import as_text, difference
 
     store = ModelStore(TrainerSettings.read().models)
-    roles = {version: role for role, version in msgspec.structs.asdict(store.aliases()).items() if version}
-    listed = []
-    for version in store.versions():
-        try:
-            summary = _summary(store.manifest(version))
-        except ModelRefusedError as error:
-            summary = {"error": str(error)}
-        listed.append({"version": version, "role": roles.get(version), **summary})
-    if as_json:
-        print(json.dumps(listed, indent=1))
-        return
-    for entry in listed:
-        print("  ".join(str(entry.get(name) if entry.get(name) is not None else "-") for name in _LISTED))
-    if not listed:
-        print("no model yet: `python -m trainer train --as-of latest`")
-
-
-_LISTED: Final = ("version", "role", "auc", "ap", "cp_at_100", "rows", "outcome", "reason", "error")
-
-
-@models_app.command("promote")
-def models_promote(version: str) -> None:
-    """Make a version the champion."""
-    _change_alias(lambda store: store.promote(version))
-
-
-@models_app.command("rollback")
-def models_rollback() -> None:
-    """Make the previous champion the champion again."""
-    _change_alias(lambda store: store.rollback())
-
-
-def _change_alias(change: Callable[[ModelStore], object]) -> None:
-    from adapters.model_store import AliasConflictError, ModelStore
-    from fraud.model import ModelRefusedError
-
     try:
-        print(json.dumps(msgspec.to_builtins(change(ModelStore(TrainerSettings.read().models)))))
-    except (ModelRefusedError, AliasConflictError) as error:
+        found = difference(store.read(store.named(a)), store.read(store.named(b)))
+    except ModelRefusedError as error:
         _fail(EXIT_REFUSED, str(error), False)
+    print(json.dumps(found, indent=1) if as_json else as_text(found))
+
+
+def _tether() -> None:
+    threading.Thread(target=_end_with_stdin, daemon=True, name="tether").start()
 
 
 def _end_with_stdin() -> None:

@@ -6,6 +6,7 @@ Rule 2. A model leaves this file as bytes of XGBoost's own UBJSON, never as a pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -54,17 +55,22 @@ class FitParams:
 FIT: Final = FitParams()
 
 
-def fit(vectors: Floats, is_fraud: Floats, params: FitParams = FIT) -> xgb.Booster:
-    """Fit vectors [rows, features] to 0/1 [rows]; NaN is `no value`."""
-    return xgb.train(params.of_booster(), _matrix(vectors, is_fraud, params), num_boost_round=params.rounds)
+def fit(vectors: Floats, is_fraud: Floats, params: FitParams = FIT, names: Sequence[str] = NAMES) -> xgb.Booster:
+    """Fit vectors [rows, names] to 0/1 [rows]; NaN is `no value`."""
+    return xgb.train(params.of_booster(), _matrix(vectors, is_fraud, params, names), num_boost_round=params.rounds)
 
 
 def fit_stopped(
-    vectors: Floats, is_fraud: Floats, later_vectors: Floats, later_is_fraud: Floats, params: FitParams = FIT
+    vectors: Floats,
+    is_fraud: Floats,
+    later_vectors: Floats,
+    later_is_fraud: Floats,
+    params: FitParams = FIT,
+    names: Sequence[str] = NAMES,
 ) -> tuple[xgb.Booster, int]:
     """As `fit`, with as many rounds as the later rows reward (early stopping by log loss); and how many these are."""
-    rows = _matrix(vectors, is_fraud, params)
-    later = xgb.DMatrix(later_vectors, label=later_is_fraud, feature_names=list(NAMES), nthread=params.nthread)
+    rows = _matrix(vectors, is_fraud, params, names)
+    later = xgb.DMatrix(later_vectors, label=later_is_fraud, feature_names=list(names), nthread=params.nthread)
     booster = xgb.train(
         params.of_booster() | {"eval_metric": "logloss"},
         rows,
@@ -77,9 +83,9 @@ def fit_stopped(
     return booster[:rounds], rounds
 
 
-def _matrix(vectors: Floats, is_fraud: Floats, params: FitParams) -> xgb.QuantileDMatrix:
+def _matrix(vectors: Floats, is_fraud: Floats, params: FitParams, names: Sequence[str]) -> xgb.QuantileDMatrix:
     return xgb.QuantileDMatrix(
-        vectors, label=is_fraud, feature_names=list(NAMES), max_bin=params.max_bin, nthread=params.nthread
+        vectors, label=is_fraud, feature_names=list(names), max_bin=params.max_bin, nthread=params.nthread
     )
 
 

@@ -5,6 +5,7 @@ Rule 1. Both are measured on the same rows, which neither has learned from; bett
 Rule 2. Whoever sits there now is the rival: the champion, or without one that can be used the rules.
 Rule 3. Nothing becomes champion that ranks no better than chance, that rests on damaged data, or that cannot be compared.
 Rule 4. Every verdict has a reason with its numbers; a rejected version stays in the registry and can be promoted by hand.
+Rule 5. What is sound and not shown to be worse than the champion may score in shadow: its own deliveries will tell.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def verdict(
     """
     fraud = int(judged["is_fraud"].sum())
     if faults:
-        return Gate(REJECTED, f"degraded data: {'; '.join(faults)}. `fraudstream models promote` overrules this")
+        return Gate(
+            REJECTED, f"degraded data: {'; '.join(faults)}. `fraudstream models promote --force` overrules this"
+        )
     if min(fraud, judged.height - fraud) < FRAUD_MIN:
         return Gate(
             REJECTED,
@@ -88,6 +91,7 @@ def verdict(
             rival=stored.version,
             rows=unseen.height,
             fraud=seen_fraud,
+            shadow=True,
         )
     rival = score(from_bytes(stored.model), np.ascontiguousarray(unseen.select(NAMES).to_numpy(), np.float32))
     rows = JudgedRows.of(unseen, alerts_per_day_max)
@@ -119,4 +123,5 @@ def _compared(both: Measured, name: str, preface: str, rival: str, rows: pl.Data
         high=difference.high,
         rows=rows.height,
         fraud=int(rows["is_fraud"].sum()),
+        shadow=name != RULES and difference.low <= 0 < difference.high,
     )

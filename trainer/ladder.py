@@ -11,15 +11,16 @@ Rule 3. Logistic regression gets a fair start: each feature as sign(x) * log(1 +
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import xgboost as xgb
 
 from fraud import rules
+from fraud.features import NAMES
 from fraud.model import Floats
 from fraud.windows import DAY_MS
 from trainer.calibration import Calibration, folded, platt
@@ -55,18 +56,29 @@ class Climbed:
 
 def climb(learned: Rows, to_ms: int, params: FitParams) -> Climbed:
     """Grow trees on all but the latest part of `learned`, which ends before to_ms; stop and calibrate by that part."""
-    first = learned.frame["occurred_at_ms"][0]
-    later_from_ms = to_ms - int(min(STOP_DAYS_MAX * DAY_MS, STOP_SHARE * (to_ms - first)))
-    time = pl.col("occurred_at_ms")
-    earlier, later = (Rows(learned.frame.filter(part)) for part in (time < later_from_ms, time >= later_from_ms))
-    if min(earlier.fraud, later.fraud) < STOP_FRAUD_MIN or later.fraud == len(later):
-        booster = fit(learned.vectors, learned.is_fraud, params)
-        why = f"not stopped early: {later.fraud} fraud in the latest {len(later)} rows, {STOP_FRAUD_MIN} needed"
+    return grow(learned.frame["occurred_at_ms"].to_numpy(), learned.vectors, learned.is_fraud, to_ms, params, NAMES)
+
+
+def grow(
+    times_ms: npt.NDArray[np.int64],
+    vectors: Floats,
+    is_fraud: Floats,
+    to_ms: int,
+    params: FitParams,
+    names: Sequence[str],
+) -> Climbed:
+    """As `climb`, of rows in order of time: times_ms and is_fraud [rows], vectors [rows, names]."""
+    later_from_ms = to_ms - int(min(STOP_DAYS_MAX * DAY_MS, STOP_SHARE * (to_ms - int(times_ms[0]))))
+    later = slice(int(np.searchsorted(times_ms, later_from_ms)), len(times_ms))
+    earlier = slice(0, later.start)
+    later_rows, later_fraud = len(times_ms) - later.start, int(is_fraud[later].sum())
+    if min(int(is_fraud[earlier].sum()), later_fraud) < STOP_FRAUD_MIN or later_fraud == later_rows:
+        booster = fit(vectors, is_fraud, params, names)
+        why = f"not stopped early: {later_fraud} fraud in the latest {later_rows} rows, {STOP_FRAUD_MIN} needed"
         return Climbed(booster, booster, Calibration(reason=f"not calibrated: {why}"), params.rounds, why)
-    later_vectors = later.vectors
-    booster, rounds = fit_stopped(earlier.vectors, earlier.is_fraud, later_vectors, later.is_fraud, params)
-    calibration = platt(score(booster, later_vectors), later.is_fraud)
-    why = f"{rounds} of at most {params.rounds} rounds, by the log loss of the latest {len(later)} training rows"
+    booster, rounds = fit_stopped(vectors[earlier], is_fraud[earlier], vectors[later], is_fraud[later], params, names)
+    calibration = platt(score(booster, vectors[later]), is_fraud[later])
+    why = f"{rounds} of at most {params.rounds} rounds, by the log loss of the latest {later_rows} training rows"
     return Climbed(booster, folded(booster, calibration), calibration, rounds, why)
 
 

@@ -1,165 +1,146 @@
-"""`python -m trainer serve`: runs the trainings that `control` asks for, one at a time, and says how each of them goes.
+"""The training service: requests in, one run at a time, and every request ends in promoted, rejected or failed, with a reason.
 
-Rule 1. Every request ends in one of promoted, rejected, failed, with a reason, also when its run or this service is killed.
-Rule 2. A request is committed before its run begins: a service that dies of a run does not repeat it for ever.
-Rule 3. A run is a niced process of its own: it cannot take the live path's processor, and its crash is only its own.
+Rule 1. One run at a time. A request for the same moment as one that waits or runs joins it; others wait, WAITING_MAX at
+        most, and beyond that are refused with the reason.
+Rule 2. A request stands in the history before it counts as taken, and its run is marked before it begins: a service that
+        dies of a run finds it there, closes it as interrupted, does not repeat it, and goes on with what waits.
+Rule 3. A run begins when the lake has what the log had when its turn came, or says in its reason that it had not.
+Rule 4. All of it happens on one thread, in `step`; what comes from elsewhere comes through `ask`.
 """
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import IO, Any, Final
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
-import redis
-import structlog
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
 
-from adapters.telemetry import configure_logging, counter, gauge, serve_metrics
-from fraud import metrics, topics
-from fraud.control import Retrain, parse_control_request
-from fraud.dead_letters import BadMessageError
-from trainer.settings import TrainerSettings
+from adapters.run_history import ENDED, QUEUED, RUNNING, RunHistory, TrainingRun
+from adapters.telemetry import counter, gauge
+from fraud import metrics
+from fraud.control import Retrain
+from trainer.progress import Progress
+from trainer.run_process import Run, StageLine, start_run
 
-PROGRESS_STREAM: Final = "fraudstream:train:progress"
-GROUP: Final = "trainer"
-_STREAM_LENGTH: Final = 10_000
-_WAITING_MAX: Final = 4
-_NICENESS: Final = 10
+WAITING_MAX: Final = 4
 _STOP_S: Final = 3.0
-_FINAL: Final = frozenset({"promoted", "rejected", "failed"})
-
-
-class StageLine(msgspec.Struct, frozen=True):
-    """One line of `train --json-progress`."""
-
-    stage: str
-    percent: int
-    detail: str
-
-
+_ARCHIVE_LOOK_S: Final = 0.5
 _decode_stage = msgspec.json.Decoder(StageLine).decode
 
 
-class Progress:
-    """The stream that says how runs go; Redis being away loses lines, never a run. The client decodes responses."""
-
-    def __init__(self, client: redis.Redis, log: structlog.stdlib.BoundLogger) -> None:
-        self._client = client
-        self._log = log
-        self.fault: str | None = None
-
-    def say(self, request_id: str, state: str, stage: str, percent: int, detail: str) -> None:
-        """Add one line."""
-        self._log.info("training", request_id=request_id, state=state, stage=stage, percent=percent, detail=detail)
-        fields = {"request_id": request_id, "stage": stage, "percent": str(percent), "state": state, "detail": detail}
-        try:
-            self._client.xadd(PROGRESS_STREAM, fields, maxlen=_STREAM_LENGTH, approximate=True)  # type: ignore[arg-type]  # str values are valid fields
-            self.fault = None
-        except redis.RedisError as error:
-            self.fault = f"progress cannot be written to Redis: {error}"
-            self._log.warning("progress not written", error=str(error))
-
-    def fail_unfinished(self) -> None:
-        """Close the runs that an earlier service left open: it was killed while they ran."""
-        try:
-            lines: Any = self._client.xrange(PROGRESS_STREAM)
-        except redis.RedisError as error:
-            self.fault = f"progress cannot be read from Redis: {error}"
-            return
-        newest = {fields["request_id"]: fields["state"] for _, fields in lines}
-        for request_id, state in newest.items():
-            if state not in _FINAL:
-                self.say(
-                    request_id, "failed", "stopped", 100, "the trainer was killed before the run had ended: ask again"
-                )
-
-
 @dataclass(slots=True)
-class Run:
-    """A training process and what it has said."""
+class Turn:
+    """The request whose turn it is, before and while its process runs.
+
+    archived: the share of the log that the lake has, of what stood in it when the turn came; None: nobody can say.
+    """
 
     request: Retrain
-    process: subprocess.Popen[str]
-    started_s: float
-    lines: queue.Queue[str | None] = field(default_factory=queue.Queue)
-    last: StageLine | None = None
-    last_text: str = ""
-
-
-def start_run(request: Retrain, clock: Callable[[], float] = time.monotonic) -> Run:
-    """Start the training process of a request. Raises OSError when the machine refuses."""
-    as_of = "latest" if request.as_of_ms is None else str(request.as_of_ms)
-    command = [sys.executable, "-m", "trainer", "train", "--as-of", as_of, "--json-progress", "--tethered"]
-    # The run holds the other end of stdin: when this service dies, it reads the end of it and dies too.
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
-    run = Run(request, process, clock())
-    assert process.stdout is not None
-    threading.Thread(target=_pump, args=(process.stdout, run.lines), daemon=True, name="train-output").start()
-    return run
-
-
-def _pump(output: IO[str], lines: queue.Queue[str | None]) -> None:
-    for line in output:
-        lines.put(line.rstrip())
-    lines.put(None)
+    began_s: float
+    archived: Callable[[], float | None]
+    looked_s: float = float("-inf")
+    note: str = ""
 
 
 class TrainService:
-    """Requests in, runs one at a time, progress out."""
+    """archive_mark(): begins to watch the lake for what the log has now. wall_ms: epoch milliseconds."""
 
     def __init__(
         self,
         progress: Progress,
+        history: RunHistory,
         start: Callable[[Retrain], Run] = start_run,
         clock: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        archive_mark: Callable[[], Callable[[], float | None]] = lambda: lambda: 1.0,
+        archive_wait_s: float = 0.0,
+        reached_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._progress = progress
+        self._history = history
         self._start = start
         self._clock = clock
+        self._wall_ms = wall_ms
+        self._archive_mark = archive_mark
+        self._archive_wait_s = archive_wait_s
+        self._reached_ms = reached_ms
         self._waiting: deque[Retrain] = deque()
+        self._joined: dict[str, list[str]] = {}
+        self._asked: queue.Queue[tuple[Retrain, Future[TrainingRun]]] = queue.Queue()
+        self._turn: Turn | None = None
         self.run: Run | None = None
+        self.on_end: Callable[[TrainingRun, float], None] = lambda run, took_s: None
 
-    def accept(self, request: Retrain) -> None:
-        """Queue a request, or refuse it when too many wait."""
-        if len(self._waiting) >= _WAITING_MAX:
-            self._end(request, "failed", "refused", f"{_WAITING_MAX} requests wait already: ask again later")
-            return
-        self._waiting.append(request)
-        ahead = len(self._waiting) - 1 + (self.run is not None)
-        self._progress.say(request.request_id, "queued", "queued", 0, f"{ahead} ahead" if ahead else "starts now")
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return self._turn is None and not self._waiting
+
+    def recover(self) -> None:
+        """Close the runs that an earlier service left open, and take up the requests that waited. Called once, first."""
+        waits = {run.request_id for run in self._history.all() if run.state == QUEUED and run.joined is None}
+        for run in self._history.all():
+            if run.state == QUEUED and run.joined in waits:
+                self._joined.setdefault(str(run.joined), []).append(run.request_id)
+            elif run.state == RUNNING or (run.state == QUEUED and run.joined is not None):
+                at = f" during `{run.stage}`" if run.stage not in (QUEUED, RUNNING) else ""
+                self._end(run.request_id, "failed", "interrupted", f"the trainer was killed{at}: ask again")
+            elif run.state == QUEUED:
+                self._waiting.append(Retrain(run.request_id, run.asked_at_ms, run.as_of_ms, run.trigger, run.why))
+
+    def ask(self, request: Retrain) -> Future[TrainingRun]:
+        """Hand in a request from another thread; the future gives what became of it at first: queued, or refused (failed)."""
+        answer: Future[TrainingRun] = Future()
+        self._asked.put((request, answer))
+        return answer
+
+    def accept(self, request: Retrain) -> TrainingRun:
+        """Take a request: queue it, let it join, or refuse it. The same id again changes nothing."""
+        run = TrainingRun(
+            request_id=request.request_id,
+            trigger=request.asked_by,
+            why=request.reason,
+            as_of_ms=request.as_of_ms,
+            asked_at_ms=self._wall_ms(),
+        )
+        leader = self._same_moment(request)
+        if leader is not None:
+            run = msgspec.structs.replace(run, joined=leader.request_id)
+        if not self._history.add(run):
+            return self._history.get(request.request_id)
+        if leader is not None:
+            self._joined.setdefault(leader.request_id, []).append(request.request_id)
+            self._tell(
+                request.request_id, QUEUED, QUEUED, 0, f"joins {leader.request_id}, which trains for the same moment"
+            )
+        elif len(self._waiting) >= WAITING_MAX:
+            self._end(request.request_id, "failed", "refused", f"{WAITING_MAX} requests wait already: ask again later")
+        else:
+            self._waiting.append(request)
+            ahead = len(self._waiting) - 1 + (self._turn is not None)
+            self._tell(request.request_id, QUEUED, QUEUED, 0, f"{ahead} ahead" if ahead else "starts now")
+        return self._history.get(request.request_id)
 
     def step(self) -> None:
-        """Pass on what the run has said; end it when it has ended; start the next."""
+        """Take what was asked, pass on what the run has said, end it when it has ended, begin the next."""
+        while not self._asked.empty():
+            request, answer = self._asked.get_nowait()
+            answer.set_result(self.accept(request))
         if self.run is not None:
             self._listen(self.run)
-        if self.run is None and self._waiting:
-            request = self._waiting.popleft()
-            try:
-                self.run = self._start(request)
-            except OSError as error:
-                self._end(request, "failed", "start", f"the training process cannot be started: {error}")
+        if self._turn is None and self._waiting:
+            self._begin(self._waiting.popleft())
+        if self._turn is not None and self.run is None:
+            self._await_archive(self._turn)
 
     def stop(self) -> None:
-        """End the run and what waits, saying so."""
+        """End the run, saying so. What waits stays in the history, and is taken up by the next start."""
         if self.run is not None:
             self.run.process.terminate()
             try:
@@ -167,10 +148,45 @@ class TrainService:
             except subprocess.TimeoutExpired:
                 self.run.process.kill()
                 self.run.process.wait()
-            self._end(self.run.request, "failed", "stopped", "the trainer was stopped during the run: ask again")
-            self.run = None
-        while self._waiting:
-            self._end(self._waiting.popleft(), "failed", "stopped", "the trainer was stopped before the run: ask again")
+        if self._turn is not None:
+            self._finished("failed", "stopped", "the trainer was stopped during the run: ask again")
+
+    def _same_moment(self, request: Retrain) -> Retrain | None:
+        others = [*([] if self._turn is None else [self._turn.request]), *self._waiting]
+        return next((other for other in others if other.as_of_ms == request.as_of_ms), None)
+
+    def _begin(self, request: Retrain) -> None:
+        self._turn = Turn(request, self._clock(), self._archive_mark())
+        for request_id in self._all_of(request):
+            run = self._history.get(request_id)
+            self._history.put(msgspec.structs.replace(run, state=RUNNING, started_at_ms=self._wall_ms()))
+
+    def _await_archive(self, turn: Turn) -> None:
+        now_s = self._clock()
+        if now_s - turn.looked_s < _ARCHIVE_LOOK_S:
+            return
+        turn.looked_s = now_s
+        share = turn.archived()
+        if share is not None and share < 1 and now_s - turn.began_s < self._archive_wait_s:
+            for request_id in self._all_of(turn.request):
+                self._tell(request_id, RUNNING, "archive", 1, f"the lake has {share:.0%} of what the log has")
+            return
+        if share is None:
+            turn.note = "whether the lake is complete could not be asked"
+        elif share < 1:
+            turn.note = (
+                f"the lake had {share:.0%} of the log after {self._archive_wait_s:g} s: newer days are not in it"
+            )
+        self._launch(turn)
+
+    def _launch(self, turn: Turn) -> None:
+        covers_ms = self._reached_ms() if turn.request.as_of_ms is None else turn.request.as_of_ms
+        for request_id in self._all_of(turn.request):
+            self._history.put(msgspec.structs.replace(self._history.get(request_id), covers_ms=covers_ms))
+        try:
+            self.run = self._start(turn.request)
+        except OSError as error:
+            self._finished("failed", "start", f"the training process cannot be started: {error}")
 
     def _listen(self, run: Run) -> None:
         while True:
@@ -179,85 +195,54 @@ class TrainService:
             except queue.Empty:
                 return
             if line is None:
-                self._finish(run)
+                self._process_ended(run)
                 return
             try:
                 run.last = _decode_stage(line)
             except msgspec.DecodeError:
                 run.last_text = line or run.last_text
                 continue
-            if run.last.stage not in _FINAL and run.last.stage != "refused":
-                self._progress.say(run.request.request_id, "running", run.last.stage, run.last.percent, run.last.detail)
+            if run.last.stage not in ENDED and run.last.stage != "refused":
+                for request_id in self._all_of(run.request):
+                    self._tell(request_id, RUNNING, run.last.stage, run.last.percent, run.last.detail)
 
-    def _finish(self, run: Run) -> None:
+    def _process_ended(self, run: Run) -> None:
         code = run.process.wait()
         gauge(metrics.TRAIN_SECONDS).set(self._clock() - run.started_s)
-        self.run = None
         last = run.last
-        if code == 0 and last is not None and last.stage in _FINAL:
-            self._end(run.request, last.stage, last.stage, last.detail)
+        if code == 0 and last is not None and last.stage in ENDED:
+            self._finished(last.stage, last.stage, last.detail)
         elif last is not None and last.stage == "refused":
-            self._end(run.request, "failed", "refused", last.detail)
+            self._finished("failed", "refused", last.detail)
         else:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             at = f" during `{last.stage}`" if last is not None else ""
-            self._end(run.request, "failed", "crashed", f"the training process {how}{at}: {run.last_text[:300]}")
+            self._finished("failed", "crashed", f"the training process {how}{at}: {run.last_text[:300]}")
 
-    def _end(self, request: Retrain, outcome: str, stage: str, detail: str) -> None:
-        counter(metrics.TRAIN_RUNS_TOTAL).labels(outcome).inc()
-        self._progress.say(request.request_id, outcome, stage, 100, detail)
+    def _finished(self, outcome: str, stage: str, detail: str) -> None:
+        """The turn is over: tell all who asked for it."""
+        assert self._turn is not None
+        turn, self._turn, self.run = self._turn, None, None
+        told = f"{detail} ({turn.note})" if turn.note else detail
+        for request_id in self._all_of(turn.request):
+            self._end(request_id, outcome, stage, told)
+        self._joined.pop(turn.request.request_id, None)
+        self.on_end(self._history.get(turn.request.request_id), self._clock() - turn.began_s)
 
+    def _end(self, request_id: str, outcome: str, stage: str, detail: str) -> None:
+        if self._history.get(request_id).joined is None:
+            counter(metrics.TRAIN_RUNS_TOTAL).labels(outcome).inc()
+        self._tell(request_id, outcome, stage, 100, detail)
 
-def _redis(settings: TrainerSettings) -> redis.Redis:
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)
-
-
-def run_service(settings: TrainerSettings) -> int:
-    """Serve until SIGTERM; return the exit code: 0 stopped, 70 no broker."""
-    log = configure_logging(settings, "trainer")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    progress = Progress(_redis(settings), log)
-    try:
-        consumer = KafkaConsumer(
-            topics.CONTROL.name,
-            bootstrap_servers=settings.kafka_bootstrap,
-            client_id=GROUP,
-            group_id=GROUP,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            metadata_max_age_ms=10_000,  # a broker that has just come back is asked for the topic again in ten seconds
+    def _tell(self, request_id: str, state: str, stage: str, percent: int, detail: str) -> None:
+        run = self._history.get(request_id)
+        ended_at_ms = self._wall_ms() if state in ENDED else None
+        self._history.put(
+            msgspec.structs.replace(
+                run, state=state, stage=stage, percent=percent, detail=detail, ended_at_ms=ended_at_ms
+            )
         )
-    except KafkaError as error:
-        log.error("no broker", bootstrap=settings.kafka_bootstrap, error=str(error))
-        return 70
-    serve_metrics(settings, lambda: progress.fault if consumer.assignment() else "not assigned yet")
-    progress.fail_unfinished()
-    service = TrainService(progress)
-    try:
-        while not stopped.is_set():
-            _take_requests(consumer, service, log)
-            service.step()
-    except KafkaError as error:
-        log.error("trainer stops, to be started again", error=str(error))
-        return 70
-    finally:
-        service.stop()
-        consumer.close(autocommit=False, timeout_ms=1000)
-    return 0
+        self._progress.say(request_id, state, stage, percent, detail)
 
-
-def _take_requests(consumer: KafkaConsumer, service: TrainService, log: structlog.stdlib.BoundLogger) -> None:
-    polled = consumer.poll(timeout_ms=250)
-    records = [record for batch in polled.values() for record in batch]
-    if not records:
-        return
-    consumer.commit()
-    for record in records:
-        try:
-            request = parse_control_request(record.value)
-            if isinstance(request, Retrain):
-                service.accept(request)
-        except BadMessageError as error:
-            log.warning("control message ignored", offset=record.offset, reason=str(error.reason), detail=error.detail)
+    def _all_of(self, request: Retrain) -> list[str]:
+        return [request.request_id, *self._joined.get(request.request_id, ())]

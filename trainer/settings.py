@@ -5,6 +5,8 @@ Rule 1. Everything that changes what a model learns from stands here or on the c
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from adapters.settings import StackSettings
@@ -40,3 +42,29 @@ class TrainerSettings(StackSettings):
     train_rows_min: int = Field(1_000, ge=2, description="fewer training rows than this are refused")
     train_fraud_min: int = Field(10, ge=1, description="fewer frauds than this in training or validation are refused")
     alerts_per_day_max: int = Field(100, ge=1, description="alert budget: alerts per day that analysts can handle")
+    train_every_days: int = Field(
+        1, ge=0, le=365, description="simulated days from one scheduled training to the next, at midnight UTC; 0: none"
+    )
+    train_share_max: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of real time that scheduled trainings may take: nights that are shorter are left out",
+    )
+    train_settle_s: float = Field(
+        20,
+        ge=0,
+        description="no scheduled training while the stream passes a midnight in less real time than that: it catches up",
+    )
+    train_archive_wait_s: float = Field(
+        60, ge=0, description="longest that a training waits until the lake has what the log had when it was asked"
+    )
+    train_niceness: int = Field(10, ge=0, le=19, description="niceness of a training process: the live path goes first")
+    trainer_token: str = Field(
+        "", description="token that `POST /retrain` asks for (Authorization: Bearer ...); empty: this machine only"
+    )
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of the batch path's nightly snapshots."""
+        return self.state_dir / "snapshots"

@@ -19,7 +19,7 @@ import polars as pl
 import xgboost as xgb
 
 from adapters.lake import Lake
-from adapters.model_store import ModelStore
+from adapters.model_store import AliasConflictError, Aliases, ModelStore
 from fraud import topics
 from fraud.decision import COSTS
 from fraud.features import FEATURE_HASH, NAMES
@@ -42,7 +42,7 @@ from trainer.calibration import folded
 from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, declined_in, rows_for
 from trainer.evaluate import threshold_for_budget
 from trainer.fit import FitParams, fit, score, to_bytes
-from trainer.gate import PROMOTED, reference_vectors, usable_champion, verdict
+from trainer.gate import PROMOTED, REJECTED, reference_vectors, usable_champion, verdict
 from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
 from trainer.ladder import RUNGS, SERVED, Climbed, climb
 from trainer.model_card import CardFacts, card_text
@@ -79,11 +79,17 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A published version and what became of it."""
+    """A published version and what became of it: promoted or rejected, and why."""
 
     version: str
-    gate: Gate
+    outcome: str
+    reason: str
     manifest: Manifest
+
+    @property
+    def gate(self) -> Gate:
+        """What the gate said, whether or not the roles still let it."""
+        return self.manifest.gate
 
 
 def latest_event_time_ms(lake: Lake, replay: bool = False) -> int:
@@ -113,6 +119,7 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     known = f"labels known before {moment(plan.as_of_ms)}{hidden}"
     report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, {known}")
     learned, validation, final = _periods(rows, plan)
+    before = store.aliases()
     champion = usable_champion(store)
     sound = soundness(
         learned,
@@ -132,8 +139,9 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     grown = fit(final.vectors, final.is_fraud, replace(plan.params, rounds=climbed.rounds))
     booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    trained = _publish(store, plan, final, booster, _Run(climbed, judgement, sound, gate, rows.censored, plan.replay))
-    report(gate.outcome, 100, f"{trained.version}: {gate.reason}")
+    told = _Run(climbed, judgement, sound, gate, before, rows.censored, plan.replay)
+    trained = _publish(store, plan, final, booster, told)
+    report(trained.outcome, 100, f"{trained.version}: {trained.reason}")
     return trained
 
 
@@ -145,6 +153,7 @@ class _Run:
     judgement: Judgement
     sound: Soundness
     gate: Gate
+    before: Aliases
     censored: int
     replayed: bool
 
@@ -236,9 +245,25 @@ def _publish(store: ModelStore, plan: TrainPlan, final: Rows, booster: xgb.Boost
         gate=run.gate,
     ).sealed()
     store.publish(manifest, files)
-    if run.gate.outcome == PROMOTED:
-        store.promote(manifest.version)
-    return Trained(manifest.version, run.gate, manifest)
+    return Trained(manifest.version, *_take_place(store, manifest.version, run), manifest)
+
+
+def _take_place(store: ModelStore, version: str, run: _Run) -> tuple[str, str]:
+    """Give the version the role that the gate grants, if the roles are still those that the gate has seen."""
+    gate = run.gate
+    try:
+        if gate.outcome == PROMOTED:
+            store.promote(version, run.before, by="gate", reason=gate.reason)
+        elif gate.shadow:
+            store.shadow(version, run.before, by="gate", reason=gate.reason)
+            return gate.outcome, f"{gate.reason}; it scores in shadow"
+    except AliasConflictError:
+        now = store.champion()
+        return (
+            REJECTED,
+            f"the roles changed during the run (champion {now}): what was measured no longer tells, train again",
+        )
+    return gate.outcome, gate.reason
 
 
 def _told(

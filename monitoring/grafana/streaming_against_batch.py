@@ -1,6 +1,6 @@
 """Streaming against batch: what each path and version delivers on matured labels, beside what it promised.
 
-Rule 1. Every line is by path and version: a path that is not there yet has no line, and needs no change here.
+Rule 1. Every line is by path: one that has not scored yet has no line.
 Rule 2. Only matured days: what is not mature is not shown, and the panel says until when.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from fraud import metrics as m
-from monitoring.grafana.panels import COUNT, SECONDS, SHARE, Panel, Query, board, number, timeline
+from monitoring.grafana.panels import COUNT, PER_SECOND, SECONDS, SHARE, Panel, Query, board, number, timeline
 
 _BY = "{{path}} {{version}}"
 
@@ -21,6 +21,8 @@ def streaming_against_batch() -> Dashboard:
         "fraudstream: streaming against batch",
         "What each path and version delivers on matured labels, beside what it promised.",
         ("How far labels are mature", _maturity()),
+        ("The same transactions, the same alert budget", _contrast()),
+        ("The batch path's snapshots, and what each path costs", _batch_path()),
         ("Delivered against promised", _quality()),
         ("At the alert budget", _budget()),
         ("Time and money", _worth()),
@@ -42,6 +44,77 @@ def _maturity() -> tuple[Panel, ...]:
             COUNT,
             Query(m.EVALUATED_TRANSACTIONS.name, f"{_BY} {{{{class}}}}"),
             span=16,
+        ),
+    )
+
+
+def _contrast() -> tuple[Panel, ...]:
+    def by_path(measure: str, title: str, meaning: str) -> Panel:
+        return timeline(
+            title, meaning, SHARE, Query(f'{m.PATH_QUALITY.name}{{measure="{measure}"}}', "{{path}}"), span=8
+        )
+
+    return (
+        timeline(
+            "Recall by scenario, both paths",
+            "Share of a scenario's transactions that each path would look at within the budget.",
+            SHARE,
+            Query(m.PATH_SCENARIO_RECALL.name, "{{path}} {{scenario}}"),
+            span=16,
+        ),
+        timeline(
+            "What streaming finds more",
+            "Recall of the streaming path less that of the batch path, by scenario.",
+            SHARE,
+            Query(
+                f'{m.PATH_SCENARIO_RECALL.name}{{path="streaming"}} - on (scenario) '
+                f'{m.PATH_SCENARIO_RECALL.name}{{path="batch"}}',
+                "{{scenario}}",
+            ),
+            span=8,
+        ),
+        by_path("ap", "Average precision, both paths", "Of all versions of a path together."),
+        by_path("card_precision", "Card precision, both paths", "Share of compromised cards among those looked at."),
+        by_path("recall", "Recall, both paths", "Share of all known fraud that the budget reaches."),
+    )
+
+
+def _batch_path() -> tuple[Panel, ...]:
+    scored = f'sum(rate({m.TRANSACTIONS_TOTAL.name}{{stage="scorer",outcome="accepted"}}[5m]))'
+    return (
+        timeline(
+            "Age of what the batch path knows",
+            "Event time from the snapshot's midnight to the newest transaction; and the mean over matured ones.",
+            SECONDS,
+            Query(m.SNAPSHOT_AGE_SECONDS.name, "now"),
+            Query(m.PATH_FEATURE_AGE_SECONDS.name, "matured, mean"),
+            span=6,
+        ),
+        timeline(
+            "Transactions by what became of their snapshot",
+            "Missing, stale, away: scored by this path's rules on the request's own fields.",
+            PER_SECOND,
+            Query(f"sum by (outcome) (rate({m.BATCH_PATH_ROWS_TOTAL.name}[5m]))", "{{outcome}}"),
+            span=6,
+        ),
+        timeline(
+            "Nightly jobs",
+            "How long the last one took; and how many failed in the last hour.",
+            SECONDS,
+            Query(m.SNAPSHOT_SECONDS.name, "duration"),
+            Query(f'sum(increase({m.SNAPSHOT_RUNS_TOTAL.name}{{outcome="failed"}}[1h]))', "failed in an hour"),
+            span=6,
+        ),
+        timeline(
+            "CPU of the scorer per transaction",
+            "Streaming: rules, model and reasons. Batch: the way to the snapshots, the join and its model. The streaming path's fold "
+            "and the nightly job run elsewhere: docs/two-paths.md compares them.",
+            SECONDS,
+            Query(
+                f"sum by (path) (rate({m.PATH_CPU_SECONDS_TOTAL.name}[5m])) / ignoring (path) group_left () {scored}",
+                "{{path}}",
+            ),
+            span=6,
         ),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from adapters.settings import StackSettings
-from fraud import dead_letters, features, metrics, topics
+from fraud import batch_features, dead_letters, features, metrics, topics
 from fraud.windows import DAY_MS
 from tests.contract.scenario_table import scenarios_page
 from tests.contract.world_facts import facts_page
@@ -94,11 +94,34 @@ def features_page() -> str:
     )
 
 
+def batch_features_page() -> str:
+    """docs/batch-features.md."""
+    rows = [
+        (
+            f"`{f.name}`",
+            f.unit,
+            f"{f.low:g} .. {f.high:g}",
+            "no value" if f.default != f.default else f"{f.default:g}",
+            f.meaning,
+        )
+        for f in batch_features.FEATURES
+    ]
+    return (
+        f"# Features of the batch path\n\n{NOTE}\n"
+        f"{len(rows)} features, version `{batch_features.BATCH_HASH}`: the request's own fields, and the snapshot of the midnight "
+        "(UTC) before it per card and terminal. A window of length w begins at midnight - w and holds what happened and was sent "
+        "before midnight; labels count when they were known before midnight. The two paths are [compared](two-paths.md); the "
+        f"streaming path's features are [here](features.md).\n\n"
+        f"{table(('feature', 'unit', 'range', 'without history', 'meaning'), rows)}"
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "metrics.md": metrics_page,
     "topics.md": topics_page,
     "features.md": features_page,
+    "batch-features.md": batch_features_page,
     "world-facts.md": lambda: facts_page(NOTE, table),
     "scenarios.md": lambda: scenarios_page(NOTE, table),
 }

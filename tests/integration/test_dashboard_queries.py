@@ -26,7 +26,15 @@ import pytest
 import yaml
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fraud.metrics import CATALOGUE, DELIVERED_QUALITY, DRIFT_DISTANCE, ESTIMATED_QUALITY, PROMISED_QUALITY, Metric
+from fraud.metrics import (
+    CATALOGUE,
+    DELIVERED_QUALITY,
+    DRIFT_DISTANCE,
+    ESTIMATED_QUALITY,
+    PATH_QUALITY,
+    PROMISED_QUALITY,
+    Metric,
+)
 from monitoring.grafana.__main__ import FOLDER
 from tests.conftest import missing
 
@@ -43,7 +51,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "role": ("champion",),
     "column": ("score", "card_count_1h"),
     "of": ("expected", "observed"),
-    "path": ("streaming",),
+    "path": ("streaming", "batch"),
     "class": ("fraud", "genuine", "censored"),
     "quantile": ("0.5", "0.9"),
     "scenario": ("card_testing",),
@@ -55,6 +63,7 @@ MEASURES = {
     ESTIMATED_QUALITY.name: ("precision", "recall"),
     DELIVERED_QUALITY.name: ("auc", "ap", "card_precision", "precision", "recall"),
     PROMISED_QUALITY.name: ("auc", "ap", "card_precision"),
+    PATH_QUALITY.name: ("ap", "card_precision", "precision", "recall"),
 }
 
 

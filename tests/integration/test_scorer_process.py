@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -114,6 +115,10 @@ class Stage:
                 else:
                     self.dead.append(record.value)
         return self
+
+    def challengers(self) -> list[str | None]:
+        """The version that scored beside, by record; None: nobody."""
+        return [batch.meta["challenger_version"] for _, batch in self.read().scores]
 
     def scored(self) -> dict[Origin, tuple[float, int]]:
         """Score and decision by origin, the first row of each."""
@@ -244,10 +249,18 @@ def test_models_take_over_while_rows_stream_and_a_damaged_one_does_not(stage: St
         store = ModelStore(stage.models)
         store.promote(third)
         fed(lambda: third in stage.versions(), "scores by the third model")
+        store.shadow(second)
+        fed(lambda: second in stage.challengers(), "scores of the challenger beside those of the champion")
+        store.shadow(None)
+        fed(lambda: stage.challengers()[-1] is None, "scores without it, once it is gone")
         expected = set(range(sent * 10))
         until(lambda: stage.scored_offsets() >= expected, "all scores")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+    for _, batch in stage.scores:
+        beside = np.isfinite(batch.array("challenger_score"))
+        assert set(beside.tolist()) == {batch.meta["challenger_version"] is not None}
+    assert second not in stage.versions(), "it decides nothing"
     scored = stage.scored()
     assert {offset for _, offset in scored} == expected
     check_alerts_are_the_rows_that_were_not_approved(stage, scored)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from adapters.backends.child import polled
-from cli.services import CODE_FOLDER
+from cli.services import CODE_FOLDER, SERVICES
 from fraud.labels import parse_label
 from tests.integration.faults.logs import read_logs
 from tests.integration.terminal import Terminal, stack_up
@@ -90,6 +91,29 @@ def test_a_scenario_started_live_raises_alerts_on_its_cards_within_minutes_of_ev
     assert paused["paused"] is True
     assert clock(terminal)["event_time"] == paused["event_time"]
     assert json.loads(terminal.fraudstream("clock", "resume", "--json").stdout)["paused"] is False
+
+
+def test_the_console_of_the_stack_shows_alerts_as_they_come_and_that_every_service_is_up(
+    terminal: Terminal, live: subprocess.Popen[bytes]
+) -> None:
+    page = terminal.state().services["console"].address
+    told = terminal.fraudstream("status", "--json")
+    assert json.loads(told.stdout)["services"]["console"]["address"] == page
+    others = {service.name for service in SERVICES} - {"console"}
+
+    def greeting() -> dict[str, Any]:
+        with urllib.request.urlopen(f"{page}/api/stream", timeout=30) as stream:
+            assert stream.readline() == b"event: hello\n"
+            found: dict[str, Any] = json.loads(stream.readline().removeprefix(b"data: "))
+        return found
+
+    def shows_it() -> bool:
+        hello = greeting()
+        signs = (hello["pulse"] or {}).get("vitals", {"up": []})
+        return bool(hello["alerts"]) and others <= set(signs["up"]) and bool(signs["scored_per_s"])
+
+    assert eventually(shows_it), greeting()
+    assert greeting()["pulse"]["world"]["clock"]["speed"] == 1440
 
 
 def test_a_verdict_of_a_person_becomes_a_label(terminal: Terminal, live: subprocess.Popen[bytes]) -> None:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from kafka.errors import KafkaConnectionError
 
+from fraud.control import Retrain, parse_control_request
 from fraud.drift import Alarm, Judgement, Reference
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.packed import SCORES, VECTORS, Column, pack
 from fraud.windows import DAY_MS
 from monitoring.drift_report import BLIND_SPOT, as_text, as_values
 from monitoring.drift_store import TABLES, VERSION, read_drift
-from monitoring.drift_watch import DriftWatch
+from monitoring.drift_watch import DriftWatch, RetrainAsker
 from monitoring.journal import Journal, Source
 
 BEGIN_MS = 17_622 * DAY_MS
@@ -105,14 +108,16 @@ class LogFollower:
         """Nothing to find."""
 
 
-def run(path: Path, champions: list[Champion | None], crash_after: list[int], **logs: Any) -> Journal:
+def run(
+    path: Path, champions: list[Champion | None], crash_after: list[int], asker: RetrainAsker | None = None, **logs: Any
+) -> Journal:
     """Lives that end in a crash after so many steps, with the champion of each life; the last one reads all."""
     for life, steps in enumerate([*crash_after, 200]):
         now = [0.0]
         journal = Journal(path, TABLES, VERSION)
         champion = champions[min(life, len(champions) - 1)]
         follower: Any = LogFollower(journal, logs.get("logs", LOGS), life)
-        watch = DriftWatch(follower, journal, lambda c=champion: c, DAY_MS, 1e9, lambda now=now: now[0])  # type: ignore[misc]  # mypy cannot infer the defaults
+        watch = DriftWatch(follower, journal, lambda c=champion: c, DAY_MS, 1e9, lambda now=now: now[0], asker)  # type: ignore[misc]  # mypy cannot infer the defaults
         watch.look()
         for _ in range(steps):
             now[0] += 0.4
@@ -184,3 +189,42 @@ def test_the_report_says_what_is_raised_and_what_the_estimate_cannot_see(tmp_pat
     assert values["raised"] == [NAMES[3]]
     assert values["columns"][NAMES[3]]["distances"]["psi"] > 0.2
     assert as_text(newest, {NAMES[3]: Alarm()}).endswith("no drift")
+
+
+def asked_of(path: Path, cool_down_days: float, crash_after: list[int], away: int = 0) -> list[Retrain]:
+    """What drift asks for over the log; the first `away` sends fail."""
+    asked: list[Retrain] = []
+    failures = [away]
+
+    def send(request: Retrain) -> None:
+        failures[0] -= 1
+        if failures[0] >= 0:
+            raise KafkaConnectionError
+        asked.append(request)
+
+    run(path, [Champion()], crash_after, RetrainAsker(send, round(cool_down_days * DAY_MS), lambda: BEGIN_MS)).close()
+    return asked
+
+
+def test_raised_drift_asks_once_in_a_cool_down_and_names_the_column(tmp_path: Path) -> None:
+    #   day       0      1      2      3      4*     5*     6*          * drifted; two windows raise
+    #   asks                                         #      #           with a cool-down of a day
+    (once,) = asked_of(tmp_path / "long.sqlite", 7, [])
+    assert (once.trigger, once.as_of_ms) == ("drift", None)
+    assert NAMES[3] in once.reason
+    assert parse_control_request(once.to_json()) == once
+    days = [int(r.request_id.rpartition("-")[2]) for r in asked_of(tmp_path / "short.sqlite", 1, [])]
+    assert [b - a for a, b in pairwise(days)] == [DAY_MS] * (len(days) - 1)
+    assert len(days) == 2
+
+
+def test_crashes_do_not_make_drift_ask_for_anything_new(tmp_path: Path) -> None:
+    clean = {r.request_id for r in asked_of(tmp_path / "clean.sqlite", 7, [])}
+    assert {r.request_id for r in asked_of(tmp_path / "d.sqlite", 7, [30, 40, 11])} == clean
+
+
+def test_a_request_that_could_not_be_sent_is_made_with_the_next_window(tmp_path: Path) -> None:
+    (late,) = asked_of(tmp_path / "late.sqlite", 7, [], away=1)
+    (at_once,) = asked_of(tmp_path / "at-once.sqlite", 7, [])
+    late_ms, at_once_ms = (int(r.request_id.rpartition("-")[2]) for r in (late, at_once))
+    assert late_ms == at_once_ms + DAY_MS

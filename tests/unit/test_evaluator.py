@@ -204,7 +204,9 @@ def test_a_partition_that_lags_holds_the_clock_back(tmp_path: Path) -> None:
 
 def test_a_journal_of_another_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
     Journal(tmp_path / "e.sqlite", TABLES, VERSION).close()
-    with pytest.raises(JournalRefusedError, match=r"version 1, this code writes 2: delete the file"):
+    with pytest.raises(
+        JournalRefusedError, match=rf"version {VERSION}, this code writes {VERSION + 1}: delete the file"
+    ):
         Journal(tmp_path / "e.sqlite", TABLES, VERSION + 1)
 
 

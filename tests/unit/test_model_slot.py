@@ -6,6 +6,8 @@ Rule 2. Most mutants are refused by hash; what passes the hash is shown to the c
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,11 @@ from adapters.model_store import ModelStore
 from adapters.telemetry import counter
 from fraud import metrics
 from fraud.features import FEATURE_HASH, NAMES
-from fraud.model import ModelRefusedError, canaries_of
+from fraud.model import ModelRefusedError, canaries_of, file_hashes
 from scorer import verify
 from scorer.model import Model, load
-from scorer.slot import ChildCheck, ModelSlot
-from tests.scoring.published_models import files_of, point_to, publish, scores_of, trees, vectors
+from scorer.slot import CHALLENGER, ChildCheck, ModelSlot
+from tests.scoring.published_models import files_of, manifest_of, point_to, publish, scores_of, trees, vectors
 
 WAIT_S = 60.0
 
@@ -128,16 +130,11 @@ def flipped(position: int) -> Callable[[bytes], bytes]:
     return lambda raw: raw[:position] + bytes([raw[position] ^ 1 << position % 8]) + raw[position + 1 :]
 
 
-def mutants() -> list[tuple[str, str, Callable[[bytes], bytes]]]:
-    """Name, file, damage."""
+def mutants(count: int = 500) -> list[tuple[str, str, Callable[[bytes], bytes]]]:
+    """Name, file, damage. Each is another one."""
     rng = np.random.default_rng(11)
-    size = len(trees(4))
-    found: list[tuple[str, str, Callable[[bytes], bytes]]] = []
-    for length in (0, 1, 10, size // 2, size - 1):
-        found.append((f"truncated to {length}", "model.ubj", truncated(length)))
-    for position in rng.integers(0, size, 30).tolist():
-        found.append((f"bit flipped at {position}", "model.ubj", flipped(position)))
-    found += [
+    size, manifest = len(trees(4)), 4_000  # of a manifest's begin: names, hashes, thresholds; canaries follow
+    found: list[tuple[str, str, Callable[[bytes], bytes]]] = [
         ("longer", "model.ubj", lambda raw: raw + b"}"),
         ("another model", "model.ubj", lambda _: trees(5)),
         ("not a model", "model.ubj", lambda _: b"\x80\x04cos\nsystem\n(S'true'\ntR."),
@@ -150,27 +147,84 @@ def mutants() -> list[tuple[str, str, Callable[[bytes], bytes]]]:
         ("other XGBoost", "manifest.json", lambda raw: raw.replace(xgb.__version__.encode(), b"9.9.9")),
         ("binary manifest", "manifest.json", lambda _: bytes(range(256))),
         ("path outside", "manifest.json", lambda raw: raw.replace(b'"card.md"', b'"../card.md"')),
+        ("another's hash", "manifest.json", lambda raw: raw.replace(sha256(4).encode(), sha256(5).encode())),
+        ("another's manifest", "manifest.json", lambda _: manifest_of(files_of(5), 5).sealed().to_json()),
     ]
+    for length in (0, 1, 10, *rng.choice(np.arange(11, size), 120, replace=False).tolist()):
+        found.append((f"truncated to {length}", "model.ubj", truncated(length)))
+    for position in rng.choice(size, 280, replace=False).tolist():
+        found.append((f"bit flipped at {position}", "model.ubj", flipped(position)))
+    for position in rng.choice(manifest, count - len(found), replace=False).tolist():
+        found.append((f"manifest: bit flipped at {position}", "manifest.json", flipped(position)))
     return found
 
 
-def test_every_mutant_is_refused_and_counted_and_the_last_good_model_stays(tmp_path: Path) -> None:
+def sha256(rounds: int) -> str:
+    return file_hashes({"model.ubj": trees(rounds)})["model.ubj"]
+
+
+def test_of_500_mutants_none_serves_one_score_and_the_last_good_model_goes_on(tmp_path: Path) -> None:
     good, bad = publish(tmp_path, 3), publish(tmp_path, 4)
     point_to(tmp_path, good)
     clock = Clock()
     slot = settled(ModelSlot(tmp_path, no_child, clock), clock)
     kept = slot.model
     point_to(tmp_path, bad)
-    for name, file, damage in mutants():
+    damages = mutants()
+    assert len({name for name, _, _ in damages}) == len(damages) == 500
+    for name, file, damage in damages:
         path = tmp_path / bad / file
         whole, before = path.read_bytes(), refused_count()
         path.write_bytes(damage(whole))
         assert path.read_bytes() != whole, name
-        settled(slot, clock)
-        assert slot.model is kept, name
+        assert settled(slot, clock).model is kept, name
         assert refused_count() == before + 1, name
         path.write_bytes(whole)
     assert settled(slot, clock).version == bad  # mended, it is taken
+
+
+FORKS = """
+import os, signal, sys
+from scorer import verify
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+for folder in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(15)  # one that would load for ever is ended too, as the slot ends it
+        code = 3
+        try:
+            code = verify.main([folder])
+        finally:
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def loaded_by_children(folders: list[Path]) -> list[int]:
+    """Exit codes of `scorer.verify` on versions: a child process each, forked where XGBoost is imported and not yet used."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, *map(str, folders)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    return [int(code) for code in done.stdout.split()]
+
+
+def test_behind_a_right_hash_nothing_serves_another_score_than_the_published_model(tmp_path: Path) -> None:
+    """Whoever can make hashes can publish: still, what loads must score the canaries as they were published."""
+    raw, rng = trees(3), np.random.default_rng(12)
+    places = rng.choice(len(raw), 16, replace=False).tolist()
+    mutants_of_it = [raw[:place] + b"\xff" + raw[place + 1 :] for place in places]
+    folders = [tmp_path / publish(tmp_path, 3, {**files_of(3), "model.ubj": mutant}) for mutant in mutants_of_it]
+    codes = loaded_by_children(folders)
+    for folder, code in zip(folders, codes, strict=True):
+        if code == 0:  # such as a byte of a statistic that no score uses
+            model = load(ModelStore(tmp_path).read(folder.name))
+            assert np.abs(model.score(vectors()[:16]) - scores_of(raw)).max() <= 1e-6, folder
+    assert codes.count(1) > 2  # refused
+    assert set(codes) - {0, 1}, "some crash XGBoost: without a child process they would have ended the scorer"
 
 
 def test_a_deleted_version_and_damaged_aliases_leave_the_last_good_model(tmp_path: Path) -> None:
@@ -237,3 +291,17 @@ def test_a_model_of_fewer_columns_behind_a_right_hash_is_refused(tmp_path: Path)
     version = publish(tmp_path, 3, {**files_of(3), "model.ubj": bytes(booster.save_raw("ubj"))})
     with pytest.raises(ModelRefusedError, match=r"5 features|canary|columns"):
         load(ModelStore(tmp_path).read(version))
+
+
+def test_the_challengers_slot_follows_its_own_role_and_empties_with_it(tmp_path: Path) -> None:
+    champion, challenger = publish(tmp_path, 3), publish(tmp_path, 4)
+    point_to(tmp_path, champion)
+    clock, store = Clock(), ModelStore(tmp_path)
+    slot = settled(ModelSlot(tmp_path, no_child, clock, CHALLENGER), clock)
+    assert (slot.model, slot.version) == (None, "")
+    store.shadow(challenger)
+    assert settled(slot, clock).version == challenger
+    (tmp_path / "aliases.json").write_bytes(b"{")  # unreadable is not nobody
+    assert settled(slot, clock).version == challenger
+    (tmp_path / "aliases.json").unlink()
+    assert settled(slot, clock).model is None

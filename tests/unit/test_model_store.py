@@ -1,17 +1,21 @@
 """The registry under damage, kills and rivals.
 
-Rule 1. Every test works on a real folder; nothing is mocked but the moment of the kill.
+Rule 1. Every test works on a real folder; kills are SIGKILL to a real process, before each of its file operations in turn.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from adapters.model_store import AliasConflictError, Aliases, ModelStore
+from adapters.model_store import AliasConflictError, Aliases, ModelStore, TrainingUnderWayError
 from fraud.model import (
     Floats,
     Gate,
@@ -137,31 +141,151 @@ def test_files_other_than_the_manifest_says_are_not_published(tmp_path: Path) ->
     assert ModelStore(tmp_path).versions() == []
 
 
-@pytest.mark.parametrize("step", range(6))
-def test_a_kill_at_any_step_of_publishing_leaves_a_whole_version_or_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    class Killed(BaseException):
+class Careless(ModelStore):
+    """What a hurried person would write: the version's folder first, its files after it, the aliases in place."""
+
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
+        folder = self._root / manifest.sealed().version
+        folder.mkdir(exist_ok=True)
+        for name, content in {**files, "manifest.json": manifest.sealed().to_json()}.items():
+            (folder / name).write_bytes(content)
+        return manifest.sealed().version
+
+    def set_aliases(self, expected: Aliases, new: Aliases, *_: str) -> None:
+        path = self._root / "aliases.json"
+        path.write_bytes(b"")
+        path.write_bytes(msgspec.json.encode(new))
+
+
+def killed_at(step: int, root: Path, act: Callable[[], object]) -> bool:
+    """Run `act` in a process that is killed before its file operation number `step` below `root`; False: it ended before."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            if event in ("open", "os.mkdir", "os.rename", "os.truncate") and str(root) in str(arguments):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def faults_of_kills(make: Callable[[Path], ModelStore], folder: Path) -> tuple[int, list[str]]:
+    """Kill at every step of publishing and promoting a second version; how many kills, and what each left broken."""
+    faults, second = [], manifest_of(FILES, 17_001 * DAY_MS)
+    for step in range(200):
+        root = folder / str(step)
+        first = ModelStore(root).publish(manifest_of(FILES), FILES)
+        ModelStore(root).promote(first)
+
+        def act(root: Path = root) -> None:
+            store = make(root)
+            store.promote(store.publish(second, FILES))
+
+        if not killed_at(step, root, act):
+            return step, faults
+        after = ModelStore(root)
+        try:
+            for version in after.versions():
+                after.read(version)
+            if after.champion() not in (first, second.sealed().version):
+                faults.append(f"step {step}: nobody is champion")
+            after.promote(after.publish(second, FILES))  # no lock and no leftover is in the way
+            assert not list(root.glob(".publishing*"))
+        except ModelRefusedError as error:
+            faults.append(f"step {step}: {error}")
+    raise AssertionError("it never ended")
+
+
+def test_a_kill_at_any_step_of_publishing_and_promoting_leaves_whole_versions_and_one_champion(tmp_path: Path) -> None:
+    kills, faults = faults_of_kills(ModelStore, tmp_path)
+    assert kills >= 8
+    assert faults == []
+
+
+def test_a_store_that_writes_in_place_is_caught_by_the_same_kills(tmp_path: Path) -> None:
+    kills, faults = faults_of_kills(Careless, tmp_path)
+    assert kills >= 4
+    assert any("manifest.json" in fault for fault in faults)
+    assert any("aliases.json" in fault for fault in faults)
+
+
+def test_of_two_trainers_in_two_processes_that_measured_against_the_same_champion_one_promotes(tmp_path: Path) -> None:
+    first = ModelStore(tmp_path).publish(manifest_of(FILES), FILES)
+    store = ModelStore(tmp_path)
+    store.promote(first)
+    seen = store.aliases()
+    candidates = [store.publish(manifest_of(FILES, (17_001 + i) * DAY_MS), FILES) for i in range(4)]
+    children = []
+    for candidate in candidates:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                ModelStore(tmp_path).promote(candidate, seen)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(codes) == [0, 1, 1, 1]
+    assert store.champion() == candidates[codes.index(0)]
+    assert [change.after.champion for change in store.changes()] == [first, store.champion()]
+
+
+def test_only_one_trains_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    with (
+        store.training(),
+        pytest.raises(TrainingUnderWayError, match=str(os.getpid())),
+        ModelStore(tmp_path).training(),
+    ):
+        pass
+    child = os.fork()
+    if child == 0:
+        with store.training():
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    with store.training():
         pass
 
-    store, steps = ModelStore(tmp_path), iter(range(100))
-    real_sync = os.fsync
 
-    def die_at_step(descriptor: int) -> None:
-        if next(steps) == step:
-            raise Killed
-        real_sync(descriptor)
+def test_every_change_of_the_roles_is_told_with_who_and_why(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, clock=lambda: 0.0)
+    first = store.publish(manifest_of(FILES), FILES)
+    second = store.publish(manifest_of(FILES, 17_001 * DAY_MS), FILES)
+    store.promote(first, by="gate", reason="better")
+    store.shadow(second, by="gate", reason="within noise")
+    store.promote(second, reason="because")
+    store.rollback(reason="alerts doubled")
+    told = [(c.at, c.action, c.by, c.reason, c.after) for c in store.changes()]
+    assert told == [
+        ("1970-01-01T00:00:00Z", "promote", "gate", "better", Aliases(first)),
+        ("1970-01-01T00:00:00Z", "shadow", "gate", "within noise", Aliases(first, second)),
+        ("1970-01-01T00:00:00Z", "promote", "a person", "because", Aliases(second, None, first)),
+        ("1970-01-01T00:00:00Z", "rollback", "a person", "alerts doubled", Aliases(first, None, second)),
+    ]
 
-    monkeypatch.setattr(os, "fsync", die_at_step)
-    try:
-        store.publish(manifest_of(FILES), FILES)
-    except Killed:
-        for version in store.versions():
-            store.read(version)
-    monkeypatch.setattr(os, "fsync", real_sync)
-    version = ModelStore(tmp_path).publish(manifest_of(FILES), FILES)
-    assert store.read(version).model == b"trees"
-    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".publishing")] == []
+
+def test_the_champion_cannot_score_in_shadow_and_a_damaged_version_neither(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    first = store.publish(manifest_of(FILES), FILES)
+    second = store.publish(manifest_of(FILES, 17_001 * DAY_MS), FILES)
+    store.promote(first)
+    with pytest.raises(ModelRefusedError, match="is the champion"):
+        store.shadow(first)
+    assert store.shadow(second).challenger == second
+    assert store.shadow(None).challenger is None
+    (tmp_path / second / "model.ubj").write_bytes(b"")
+    with pytest.raises(ModelRefusedError, match=r"model\.ubj"):
+        store.shadow(second)
 
 
 def test_a_path_outside_the_folder_is_refused(tmp_path: Path) -> None:

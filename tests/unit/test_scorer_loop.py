@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from prometheus_client import CollectorRegistry, Histogram
 
 from adapters.kafka import Record
+from adapters.model_store import Aliases, ModelStore
 from adapters.telemetry import observe_many
 from fraud import rules
 from fraud.alert import Alert, parse_alert
@@ -26,9 +28,10 @@ from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, OriginMarks, unpack
 from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
 from scorer.lane import FeatureHashMismatchError, Lane
-from scorer.loop import Limits, ScoringLoop
-from scorer.slot import ModelSlot
+from scorer.loop import LOOK_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
+from scorer.slot import CHALLENGER, ModelSlot
 from tests.scoring.packed_vectors import packed_rows
+from tests.scoring.published_models import point_to, publish
 
 FEATURES = "features"
 DAY_MS = 86_400_000
@@ -125,9 +128,12 @@ def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_pat
     assert batch.meta == {
         "feature_hash": FEATURE_HASH,
         "model_version": "rules",
+        "challenger_version": None,
         "stage_at_ms": 1_790_000_000_500,
         "threshold": rules.REVIEW_THRESHOLD,
         "marks": {"0": 1},
+        "batch_version": None,
+        "snapshot_date": None,
     }
     assert [DECISIONS[d] for d in batch.array("decision")] == ["review", "approve"]
     assert batch.array("score").tolist() == batch.array("rules_score").tolist() == [0.5, 0.0]
@@ -277,3 +283,137 @@ def test_observing_in_bulk_equals_observing_one_by_one() -> None:
         for name in ("bulk_seconds", "single_seconds")
     }
     assert samples["bulk_seconds"] == samples["single_seconds"]
+
+
+def with_shadow(log: Log, folder: Path) -> tuple[ScoringLoop, ModelSlot]:
+    shadow = ModelSlot(folder, lambda _: None, role=CHALLENGER)
+    shadow.settle(60)
+    champion = ModelSlot(folder, lambda _: None)
+    champion.settle(60)
+    return ScoringLoop(None, log, champion, log.marks, LIMITS, now_ms=lambda: 1_790_000_000_500, shadow=shadow), shadow
+
+
+def test_a_challenger_scores_every_row_in_the_same_pass_and_decides_nothing(tmp_path: Path) -> None:
+    champion, challenger = publish(tmp_path, 3), publish(tmp_path, 30)
+    point_to(tmp_path, champion)
+    alone, both = Log(), Log()
+    with_shadow(alone, tmp_path)[0].take(polled(packed_rows(range(30))))
+    ModelStore(tmp_path).shadow(challenger)
+    loop, shadow = with_shadow(both, tmp_path)
+    loop.take(polled(packed_rows(range(30))))
+    (without,), (with_it,) = alone.scored(), both.scored()
+    assert without.meta["challenger_version"] is None
+    assert np.isnan(without.array("challenger_score")).all()
+    assert (with_it.meta["model_version"], with_it.meta["challenger_version"]) == (champion, challenger)
+    assert shadow.model is not None
+    expected = shadow.model.score(unpack(packed_rows(range(30)), (VECTORS,)).array("vector"))
+    assert with_it.array("challenger_score").tobytes() == expected.tobytes()
+    assert not np.array_equal(expected, with_it.array("score"))
+    for name in ("score", "decision", "explored"):
+        assert with_it.array(name).tobytes() == without.array(name).tobytes(), name
+    assert [a.to_json() for a in both.alerts_written] == [a.to_json() for a in alone.alerts_written]
+
+
+def test_models_come_and_go_between_batches_and_every_row_is_scored_once_by_the_version_it_names(
+    tmp_path: Path,
+) -> None:
+    versions = [publish(tmp_path, rounds) for rounds in (3, 4, 5)]
+    store, log = ModelStore(tmp_path), Log()
+    now = [0.0]
+    champion = ModelSlot(tmp_path, lambda _: None, lambda: now[0])
+    shadow = ModelSlot(tmp_path, lambda _: None, lambda: now[0], CHALLENGER)
+    loop = ScoringLoop(None, log, champion, log.marks, LIMITS, now_ms=lambda: 0, shadow=shadow)
+    roles = [(None, None), (0, 1), (1, None), (1, 2), (2, None)]
+    for step, (deciding, beside) in enumerate(roles):
+        new = Aliases(*(None if v is None else versions[v] for v in (deciding, beside)))
+        store.set_aliases(store.aliases(), new)
+        now[0] += 100
+        for slot in (champion, shadow):
+            slot.settle(60)
+        loop.take(polled(packed_rows(range(10 * step, 10 * step + 10)), first=step))
+    assert origins(log.scored()) == [(0, offset) for offset in range(50)]
+    named = [(b.meta["model_version"], b.meta["challenger_version"]) for b in log.scored()]
+    assert named == [
+        ("rules" if deciding is None else versions[deciding], None if beside is None else versions[beside])
+        for deciding, beside in roles
+    ]
+    assert [bool(np.isnan(b.array("challenger_score")).all()) for b in log.scored()] == [True, False, True, False, True]
+
+
+class Silent:
+    """A consumer of one partition whose polls take a second and return nothing, then what the test says."""
+
+    def __init__(self, end: int | None, position: int) -> None:
+        self.now_s = 0.0
+        self.end, self.at = end, position
+        self.answers: dict[int, dict[TopicPartition, list[Polled]]] = {}
+        self.polls = 0
+
+    def subscribe(self, **_: object) -> None:
+        """Nothing to do."""
+
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return {0}
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(FEATURES, 0)}
+
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Polled]]:
+        self.now_s += 1.0
+        self.polls += 1
+        return self.answers.get(self.polls, {})
+
+    def end_offsets(self, asked: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+        if self.end is None:
+            raise KafkaTimeoutError
+        return dict.fromkeys(asked, self.end)
+
+    def position(self, _: TopicPartition, timeout_ms: int) -> int:
+        return self.at
+
+    def highwater(self, _: TopicPartition) -> int:
+        return self.end or 0
+
+    def commit(self, *_: object, **__: object) -> None:
+        """Nothing to do."""
+
+
+class StopAfter:
+    """An event that is set after that many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def run_on(consumer: Silent, folder: Path, polls: int) -> None:
+    log = Log()
+    loop = ScoringLoop(
+        consumer, log, ModelSlot(folder), log.marks, LIMITS, now_ms=lambda: 0, clock=lambda: consumer.now_s
+    )
+    loop.run(StopAfter(polls))  # type: ignore[arg-type]  # as much of an event as the loop asks for
+
+
+def test_a_consumer_that_gets_nothing_of_what_is_there_ends_the_scorer(tmp_path: Path) -> None:
+    consumer = Silent(end=7, position=4)
+    with pytest.raises(ConsumerStuckError, match="3 records"):
+        run_on(consumer, tmp_path, 100)
+    assert consumer.now_s >= 2 * LOOK_SECONDS
+
+
+def test_an_idle_stream_and_records_that_came_just_now_are_no_stuck_consumer(tmp_path: Path) -> None:
+    run_on(Silent(end=4, position=4), tmp_path, 100)
+    consumer = Silent(end=5, position=4)
+    consumer.answers = {
+        5: polled(packed_rows(range(5)), first=4)
+    }  # after it was first seen to be there, before the next look
+    run_on(consumer, tmp_path, 100)
+
+
+def test_a_broker_that_does_not_answer_is_waited_for_and_then_ends_the_scorer(tmp_path: Path) -> None:
+    run_on(Silent(end=None, position=4), tmp_path, 50)
+    with pytest.raises(KafkaAwayError):
+        run_on(Silent(end=None, position=4), tmp_path, 100)

@@ -135,6 +135,19 @@ def test_a_challenger_that_differs_only_within_noise_is_rejected(tmp_path: Path,
     assert gate.outcome == "rejected"
     assert gate.low is not None and gate.high is not None
     assert gate.low <= 0 < gate.high
+    assert gate.shadow  # not shown to be worse: it may score beside
+
+
+def test_who_is_worse_or_rests_on_damaged_data_does_not_score_in_shadow(tmp_path: Path) -> None:
+    champion = champion_in(tmp_path)
+    is_fraud, _ = world_of(champion, 4)
+    scores = champion_scores(champion)
+    scores[np.flatnonzero(is_fraud)[::8]] = -1  # as good as the champion, but for an eighth of the frauds
+    worse = judged(is_fraud, scores)
+    gate = decided(worse, champion)
+    assert gate.high is not None
+    assert (gate.outcome, gate.high < 0, gate.shadow) == ("rejected", True, False)
+    assert not decided(worse, champion, faults=("a hole",)).shadow
 
 
 @pytest.mark.parametrize("seed", range(10))

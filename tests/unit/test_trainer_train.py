@@ -18,6 +18,7 @@ from adapters.lake import Lake
 from adapters.model_store import ModelStore
 from fraud.features import NAMES
 from fraud.windows import DAY_MS
+from tests.scoring.published_models import publish
 from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, STEP_MS, lake_of, silent, table
 from trainer.__main__ import app
 from trainer.dataset import TrainRefusedError
@@ -154,8 +155,7 @@ def test_the_command_prints_one_json_object_and_takes_a_date(tmp_path: Path, mon
     told = json.loads(result.stdout)
     assert told["version"].startswith("20180510T000000-")
     assert told["outcome"] == "promoted"
-    listed = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
-    assert [(m["version"], m["role"]) for m in listed] == [(told["version"], "champion")]
+    assert ModelStore(tmp_path / "models").champion() == told["version"]
 
 
 def test_a_moment_that_is_none_is_refused_by_its_text() -> None:
@@ -168,3 +168,31 @@ def test_the_latest_moment_is_just_after_the_newest_vector(tmp_path: Path) -> No
     assert latest_event_time_ms(lake_of(tmp_path, table())) == BEGIN_MS + (ROWS - 1) * STEP_MS + 1
     with pytest.raises(TrainRefusedError):
         latest_event_time_ms(Lake(tmp_path / "none"))
+
+
+def test_roles_that_change_during_a_run_are_not_overwritten_by_what_the_gate_saw_before(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    other = publish(tmp_path / "models")
+
+    def somebody_promotes(stage: str, percent: int, detail: str) -> None:
+        if stage == "publish":
+            store.promote(other, reason="by hand, meanwhile")
+
+    trained = train(lake_of(tmp_path, table()), store, PLAN, somebody_promotes)
+    assert trained.gate.outcome == "promoted"
+    assert trained.outcome == "rejected"
+    assert "the roles changed during the run" in trained.reason
+    assert store.champion() == other
+    assert trained.version in store.versions()
+
+
+def test_a_second_training_for_the_same_registry_is_refused_with_who_is_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake_of(tmp_path, table())
+    monkeypatch.setenv("FRAUD_STATE_DIR", str(tmp_path))
+    with ModelStore(tmp_path / "models").training():
+        result = CliRunner().invoke(app, ["train", "--as-of", "latest"])
+    assert result.exit_code == 3
+    assert "another training runs" in result.output
+    assert ModelStore(tmp_path / "models").versions() == []

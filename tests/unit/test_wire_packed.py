@@ -129,3 +129,26 @@ def test_rows_that_were_written_again_after_a_crash_are_dropped_once() -> None:
     assert marks.fresh(other).array("origin_offset").tolist() == [0, 1]
     assert marks.fresh(other).rows == 0
     assert marks.marks == {("transactions", 0): 14, ("transactions", 1): 1}
+
+
+def test_scores_of_a_release_before_challengers_are_read_and_say_that_nobody_scored_beside() -> None:
+    rows = 3
+    before = {
+        **{name: column for name, column in columns(rows=rows).items() if name != "vector"},
+        "score": np.full(rows, 0.5),
+        "rules_score": np.zeros(rows),
+        "decision": np.zeros(rows),
+        "explored": np.zeros(rows),
+    }
+    raw = pack(packed.SCORES, before, {})
+    (size,) = struct.unpack_from("<I", raw, 4)
+    header = json.loads(raw[8 : 8 + size])
+    header["columns"] = [spec for spec in header["columns"] if spec[0] in before]  # the added ones stand last
+    old = json.dumps(header).encode()
+    old += b" " * (-len(old) % 8)
+    batch = unpack(packed.MAGIC + struct.pack("<I", len(old)) + old + raw[8 + size :], [packed.SCORES])
+    assert np.isnan(batch.array("challenger_score")).all()
+    assert batch.array("score").tolist() == [0.5] * rows
+    assert set(batch.columns) == set(packed.COLUMNS[packed.SCORES])
+    with pytest.raises(KeyError):
+        pack(packed.SCORES, {name: column for name, column in before.items() if name != "score"}, {})
