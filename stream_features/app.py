@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn
@@ -165,15 +166,16 @@ class FeatureWorker:
         return {p: stage for p, stage in enumerate(stages) if isinstance(stage, CardStage)}
 
     def _held(self) -> set[TP]:
-        """Card lanes that are ahead of the others, or have a full batch under way: that one may put them ahead."""
+        """Card lanes that are ahead of the others, or catch up and have a batch under way: that one may put them ahead."""
         lanes, own, busy = self.app.lanes, {}, set()
         assigned = lanes.assignment()
         for p, stage in self._card_stages().items():
             tp = TP(topics.TRANSACTIONS.name, p)
             if tp in assigned:
                 end = lanes.highwater(tp)
-                own[p] = CardLane(stage.state, stage.reached_ms, end is None or (stage.state.next or 0) < end)
-                if lanes.waiting(tp) >= self._settings.batch_records_max:
+                lag = math.inf if end is None else end - (stage.state.next or 0)
+                own[p] = CardLane(stage.state, stage.reached_ms, lag > 0)
+                if lag >= self._settings.batch_records_max and lanes.waiting(tp) > 0:
                     busy.add(p)
         return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
 
