@@ -32,6 +32,7 @@ from tests.integration.faults.stack import EXPLORATION_SHARE
 
 READ_TOPICS: Final = [topic.name for topic in topics.ALL if topic is not topics.CONTROL]
 READ_AGAIN_MS: Final = (0, HOUR_MS, DAY_MS, 8 * DAY_MS)
+NOBODY_BESIDE: Final = {"challenger_score": None, "batch_score": None, "batch_decision": 0}
 _IDENTITY: Final = (
     "transaction_id", "card_id", "terminal_id", "amount_minor", "occurred_at_ms", "ingested_at_ms",
 )  # fmt: skip
@@ -315,6 +316,7 @@ def _judged(rows: Mapping[Origin, Row]) -> dict[Origin, Row]:
             "rules_score": score[i].item(),
             "decision": int(decision[i]),
             "explored": int(let_through[i]),
+            **NOBODY_BESIDE,
         }
     return judged
 

@@ -71,17 +71,23 @@ def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], 
 
 
 def rows_of(records: Iterable[LogRecord], kinds: Sequence[str]) -> list[tuple[Origin, Row]]:
-    """The rows of packed records in order, each with its origin (topic, partition, offset)."""
+    """The rows of packed records in order, each with its origin (topic, partition, offset); NaN is None, so that rows compare."""
     rows: list[tuple[Origin, Row]] = []
     for record in records:
         batch = unpack(record.value, kinds)
-        columns = {n: c if isinstance(c, list) else c.tolist() if c.ndim == 1 else c for n, c in batch.columns.items()}
+        columns = {n: _values(column) for n, column in batch.columns.items()}
         for i in range(batch.rows):
             row = {name: column[i] for name, column in columns.items()}
             if "vector" in row:
                 row["vector"] = np.asarray(row["vector"], np.float32).tobytes()
             rows.append(((batch.origin_topic, row["origin_partition"], row["origin_offset"]), row))
     return rows
+
+
+def _values(column: Any) -> Any:
+    if isinstance(column, list) or column.ndim > 1:
+        return column
+    return [None if value != value else value for value in column.tolist()]
 
 
 def first_copies(rows: Iterable[tuple[Origin, Row]], where: str) -> tuple[dict[Origin, Row], list[str]]:

@@ -83,8 +83,9 @@ class Stack:
         return self._service(f"worker-{name}", WORKER, {"FRAUD_WORKER_ID": name, **settings})
 
     def scorer(self) -> Service:
-        """The scorer, not started; it lets half of the declined through, so that a log has some of them."""
-        return self._service("scorer", ["-m", "scorer"], {"FRAUD_EXPLORATION_SHARE": str(EXPLORATION_SHARE)})
+        """The scorer, not started; it lets half of the declined through, so that a log has some. Without the batch path."""
+        settings = {"FRAUD_EXPLORATION_SHARE": str(EXPLORATION_SHARE), "FRAUD_BATCH_PATH": "false"}
+        return self._service("scorer", ["-m", "scorer"], settings)
 
     def archiver(self) -> Service:
         """The archiver, not started; it writes a file every half second."""
