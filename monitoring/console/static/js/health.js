@@ -177,7 +177,7 @@ function DeadLetters({ counted }) {
     ${fault && html`<${Fault} text=${fault} />`}
     ${!fault && !letters && html`<${Loading} what="Loading" />`}
     ${letters && !letters.length && html`<${Empty} title="Nothing was refused">Every message that came could be read.<//>`}
-    ${letters && letters.length > 0 && html`<div class="table-wrap"><table>
+    ${letters && letters.length > 0 && html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
       <caption class="hidden">Dead letters, newest first</caption>
       <thead><tr><th scope="col">Refused, wall time</th><th scope="col">Reason</th><th scope="col">From</th><th scope="col">Detail</th><th scope="col"><span class="hidden">Action</span></th></tr></thead>
       <tbody>${letters.slice(0, 20).map((each) => html`<tr key=${each.letter_id}><td>${format.wallTime(each.refused_at_ms)}</td><td><${Pill} kind="warn">${each.reason}<//></td><td>${each.topic}/${each.partition} @ ${each.offset}</td><td>${each.detail.slice(0, 90)}</td><td><button class="link" onClick=${() => setOpen(each.letter_id)} aria-label=${`Open the dead letter ${each.reason} at offset ${each.offset}`}>Open</button></td></tr>`)}</tbody>

@@ -131,7 +131,7 @@ export function Live() {
       </div>
       <${Filter} filter=${filter} onChange=${setFilter} input=${input} />
       ${rows.length
-        ? html`<div class="table-wrap"><table class="alerts">
+        ? html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table class="alerts">
             <caption class="hidden">Alerts, newest first. Times are event time, UTC.</caption>
             <thead><tr><th scope="col">Event time, UTC</th><th scope="col" class="number">Amount</th><th scope="col">Card</th><th scope="col">Score</th><th scope="col">Decision</th><th scope="col">Why</th><th scope="col">Label</th></tr></thead>
             <tbody>${rows.map((alert) => html`<${Row} key=${alert.alert_id} alert=${alert} selected=${alert.alert_id === open} session=${state.session} onOpen=${choose} />`)}</tbody>

@@ -92,7 +92,7 @@ export function Models() {
         ${!value && !fault && html`<${Loading} what="Reading the registry" />`}
         ${value?.fault && html`<p class="notice bad">${value.fault}</p>`}
         ${value && !value.versions.length && html`<${Empty} title="No model yet">Until one is trained, the scorer decides by rules.<//>`}
-        ${value && value.versions.length > 0 && html`<div class="table-wrap"><table>
+        ${value && value.versions.length > 0 && html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
           <caption class="hidden">Versions, newest first</caption>
           <thead><tr><th scope="col">Version</th><th scope="col">As of, event time</th>${MEASURES.map(([name, label]) => html`<th key=${name} scope="col" class="number">${label}</th>`)}<th scope="col">Gate</th><th scope="col"><span class="hidden">Action</span></th></tr></thead>
           <tbody>${value.versions.map((row) => html`<${Version} key=${row.version} row=${row} roles=${roles} onPromote=${() => promote(row.version)} onCard=${() => setCard(row.version)} />`)}</tbody>

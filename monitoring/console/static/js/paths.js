@@ -40,7 +40,7 @@ function Curves({ delivered }) {
 
 function Table({ delivered }) {
   const row = (label, value) => html`<tr key=${label}><th scope="row">${label}</th>${delivered.map((each) => html`<td key=${name(each)} class="number">${value(each)}</td>`)}</tr>`;
-  return html`<div class="table-wrap"><table>
+  return html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
     <caption class="hidden">Measures by path and version</caption>
     <thead><tr><th scope="col">Measure</th>${delivered.map((each) => html`<th key=${name(each)} scope="col" class="number">${each.path}<small style=${{ display: "block" }}>${each.version}</small></th>`)}</tr></thead>
     <tbody>
@@ -58,7 +58,7 @@ function Table({ delivered }) {
 function Scenarios({ delivered }) {
   const names = [...new Set(delivered.flatMap((each) => Object.keys(each.scenario_recall)))].sort();
   if (!names.length) return html`<p class="muted">This world does not tell its scenarios.</p>`;
-  return html`<div class="table-wrap"><table>
+  return html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
     <caption class="hidden">Recall by scenario</caption>
     <thead><tr><th scope="col">Scenario</th>${delivered.map((each) => html`<th key=${name(each)} scope="col">${each.path}<small style=${{ display: "block" }}>${each.version}</small></th>`)}</tr></thead>
     <tbody>${names.map((scenario) => html`<tr key=${scenario}><th scope="row">${scenario}</th>${delivered.map((each) => {

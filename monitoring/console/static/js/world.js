@@ -37,7 +37,7 @@ function Runs({ runs, clock }) {
   const newest = [...runs].reverse().slice(0, 12);
   return html`<${Card} title="What was started, and when it was caught" wide aside="event time, UTC; truth of the runs that a person has started">
     <${Timeline} runs=${newest} clock=${clock} />
-    <div class="table-wrap"><table>
+    <div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
       <caption class="hidden">Runs, newest first</caption>
       <thead><tr><th scope="col">Scenario</th><th scope="col">Begins</th><th scope="col">State</th><th scope="col" class="number">Frauds alerted</th><th scope="col" class="number">Cards caught</th><th scope="col" class="number">First alert after</th><th scope="col"><span class="hidden">Action</span></th></tr></thead>
       <tbody>${newest.map((run) => html`<tr key=${run.run_id} data-run=${run.run_id}>
