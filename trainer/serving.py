@@ -36,6 +36,7 @@ from trainer.settings import TrainerSettings
 GROUP: Final = "trainer"
 LOOK_S: Final = 1.0
 _OFFSETS_MS_MAX: Final = 5_000
+_TOPIC_WAIT_S: Final = 0.5
 
 log = structlog.get_logger("trainer")
 
@@ -133,6 +134,7 @@ def run_service(settings: TrainerSettings) -> int:
     service.recover()
     serve_metrics(settings, lambda: progress.fault if consumer.assignment() else "not assigned yet", door)
     try:
+        _subscribe(consumer, stopped)
         while not stopped.is_set():
             _take_requests(consumer, service)
             nights.look()
@@ -190,7 +192,6 @@ def _redis(settings: TrainerSettings) -> redis.Redis:
 
 def _consumer(settings: TrainerSettings) -> KafkaConsumer:
     return KafkaConsumer(
-        topics.CONTROL.name,
         bootstrap_servers=settings.kafka_bootstrap,
         client_id=GROUP,
         group_id=GROUP,
@@ -198,6 +199,13 @@ def _consumer(settings: TrainerSettings) -> KafkaConsumer:
         auto_offset_reset="earliest",
         metadata_max_age_ms=10_000,  # a broker that has just come back is asked for the topic again in ten seconds
     )
+
+
+def _subscribe(consumer: KafkaConsumer, stopped: threading.Event) -> None:
+    """Join the group. One that is joined before its leader knows the topic's partitions is given none, and keeps none."""
+    while not stopped.is_set() and not consumer.partitions_for_topic(topics.CONTROL.name):
+        stopped.wait(_TOPIC_WAIT_S)
+    consumer.subscribe(topics=[topics.CONTROL.name])
 
 
 def _take_requests(consumer: KafkaConsumer, service: TrainService) -> None:

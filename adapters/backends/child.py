@@ -85,12 +85,14 @@ class Child:
         self._niceness = niceness
         self._death_signal = death_signal
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = False
         self.identity: Identity | None = None
 
     def start(self) -> None:
         """Start the command, output appended to the log. Raises OSError when the machine refuses."""
         assert not self.alive(), f"{self.name} runs already"
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._asked_to_end = False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
@@ -134,8 +136,9 @@ class Child:
         return None if self._process is None else self._process.poll()
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM if it runs."""
-        if self._process is not None and self.alive():
+        """Send SIGTERM if it runs; once: a second one would interrupt the end that the first one began."""
+        if self._process is not None and self.alive() and not self._asked_to_end:
+            self._asked_to_end = True
             self._process.terminate()
 
     def stop(self, timeout_s: float = 5.0) -> bool:

@@ -57,6 +57,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "scenario": ("card_testing",),
     "feature": ("card_count_1h",),
     "fault": ("mismatched", "missing"),
+    "endpoint": ("score", "features"),
+    "entity": ("card", "terminal"),
 }
 MEASURES = {
     DRIFT_DISTANCE.name: ("psi", "jensen_shannon", "ks", "null_share", "out_of_range_share"),
@@ -87,6 +89,7 @@ class Exporter:
             )
             for m in CATALOGUE
         ]
+        self.move()  # a label without values fails here, by its name, and not as a scrape that answers nothing
         exporter = self
 
         class Handler(BaseHTTPRequestHandler):
