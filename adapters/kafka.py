@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from threading import Event
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
@@ -26,6 +27,7 @@ Headers = list[tuple[str, bytes]]
 Record = tuple[bytes | None, bytes, Headers]
 
 WRITE_BATCH_BYTES: Final = 256 * 1024
+TOPIC_WAIT_S: Final = 0.5
 
 
 class TopicMismatchError(RuntimeError):
@@ -95,6 +97,15 @@ def _refuse_other_counts(admin: KafkaAdminClient, wanted: dict[str, int]) -> Non
                 f"topic {name} has {count} partitions, the settings say {wanted[name]}: "
                 f"set FRAUD_PARTITIONS={count}, or start with empty topics"
             )
+
+
+def await_topic(consumer: Any, topic: str, stop: Event) -> None:
+    """Return when a kafka-python consumer knows the topic, or `stop` is set; to be called before it subscribes.
+
+    A group that is joined before its leader knows the topic's partitions is given none, and keeps none.
+    """
+    while not stop.is_set() and not consumer.partitions_for_topic(topic):
+        stop.wait(TOPIC_WAIT_S)
 
 
 def dead_letter(error: BadMessageError, key: bytes | None, raw: bytes | None, source: tuple[str, int, int]) -> Record:

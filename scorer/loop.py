@@ -24,7 +24,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from adapters.kafka import Record, dead_letter
+from adapters.kafka import Record, await_topic, dead_letter
 from adapters.telemetry import counter, gauge, histogram, observe_many
 from fraud import metrics, topics
 from fraud.alert import Alert
@@ -38,7 +38,6 @@ from scorer.slot import ModelSlot
 
 STAGE: Final = "scorer"
 POLL_MS: Final = 200
-TOPIC_WAIT_S: Final = 0.5
 COMMIT_SECONDS: Final = 0.5
 COMMIT_SECONDS_MAX: Final = 3.0
 QUIET_SECONDS: Final = 10.0  # a loop that has not polled for so long is not healthy
@@ -133,7 +132,7 @@ class ScoringLoop:
 
     def run(self, stop: Event) -> None:
         """Score until `stop` is set, then commit. Raises what ends the process."""
-        self._await_topic(stop)
+        await_topic(self._consumer, topics.FEATURES.name, stop)
         self._consumer.subscribe(topics=[topics.FEATURES.name], listener=self._rebalances)
         while not stop.is_set():
             polled = self._consumer.poll(timeout_ms=POLL_MS)
@@ -153,11 +152,6 @@ class ScoringLoop:
             self._commit_when_due(idle=not polled)
             self._show_lag()
         self._commit_when_due(idle=True)
-
-    def _await_topic(self, stop: Event) -> None:
-        """A group that is joined before its leader knows the topic's partitions is given none, and keeps none."""
-        while not stop.is_set() and not self._consumer.partitions_for_topic(topics.FEATURES.name):
-            stop.wait(TOPIC_WAIT_S)
 
     def health(self) -> str | None:
         """None when the loop polls and has partitions, else the reason."""

@@ -18,6 +18,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from adapters.kafka import await_topic
 from adapters.lake import Lake, LakeGapError
 from adapters.run_history import RunHistory, TrainingRun
 from adapters.telemetry import configure_logging, counter, serve_metrics
@@ -36,7 +37,6 @@ from trainer.settings import TrainerSettings
 GROUP: Final = "trainer"
 LOOK_S: Final = 1.0
 _OFFSETS_MS_MAX: Final = 5_000
-_TOPIC_WAIT_S: Final = 0.5
 
 log = structlog.get_logger("trainer")
 
@@ -134,7 +134,8 @@ def run_service(settings: TrainerSettings) -> int:
     service.recover()
     serve_metrics(settings, lambda: progress.fault if consumer.assignment() else "not assigned yet", door)
     try:
-        _subscribe(consumer, stopped)
+        await_topic(consumer, topics.CONTROL.name, stopped)
+        consumer.subscribe(topics=[topics.CONTROL.name])
         while not stopped.is_set():
             _take_requests(consumer, service)
             nights.look()
@@ -199,13 +200,6 @@ def _consumer(settings: TrainerSettings) -> KafkaConsumer:
         auto_offset_reset="earliest",
         metadata_max_age_ms=10_000,  # a broker that has just come back is asked for the topic again in ten seconds
     )
-
-
-def _subscribe(consumer: KafkaConsumer, stopped: threading.Event) -> None:
-    """Join the group. One that is joined before its leader knows the topic's partitions is given none, and keeps none."""
-    while not stopped.is_set() and not consumer.partitions_for_topic(topics.CONTROL.name):
-        stopped.wait(_TOPIC_WAIT_S)
-    consumer.subscribe(topics=[topics.CONTROL.name])
 
 
 def _take_requests(consumer: KafkaConsumer, service: TrainService) -> None:
