@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import redis
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from adapters.state_store import Stage, StateReader
 from adapters.telemetry import gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
+from monitoring.peek import peeking_consumer
 from monitoring.reference import Registry
 from monitoring.series import Series
 
@@ -59,7 +60,7 @@ class LagProbe:
         """Look once. Raises KafkaError and RedisError."""
         samples: dict[tuple[str, ...], float | None] = {}
         stages = self._places()
-        with closing(self._consumer()) as consumer:
+        with closing(peeking_consumer(self._bootstrap, "lag-probe")) as consumer:
             # All at once: kafka-python loses the offsets of topics that are not assigned when others are.
             consumer.assign({tp for places in stages.values() for tp in places})
             for stage, places in stages.items():
@@ -100,18 +101,6 @@ class LagProbe:
             for stage, group in self._groups.items():
                 places[stage] = _committed(admin, group)
         return {stage: of for stage, of in places.items() if of}
-
-    def _consumer(self) -> KafkaConsumer:
-        return KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id="lag-probe",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=64 * 1024,
-            bootstrap_timeout_ms=5_000,
-            allow_auto_create_topics=False,
-        )
 
 
 def _committed(admin: KafkaAdminClient, group: str) -> dict[TopicPartition, int]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import polars as pl
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from adapters.lake import Lake, LakeGapError
@@ -24,6 +24,7 @@ from fraud.features import FEATURE_HASH, FEATURES, NAMES
 from fraud.model import ModelRefusedError
 from fraud.windows import DAY_MS
 from monitoring.console.explain import Explainer
+from monitoring.peek import peeking_consumer
 
 HISTORY_MS: Final = 30 * DAY_MS
 HISTORY_ROWS_MAX: Final = 200
@@ -90,7 +91,7 @@ class AlertDetail:
         """The transaction as it stands in the log; None when the log no longer has it, or does not answer."""
         place = TopicPartition(topics.TRANSACTIONS.name, alert.origin_partition)
         try:
-            with closing(self._consumer()) as consumer:
+            with closing(peeking_consumer(self._bootstrap, "console-detail")) as consumer:
                 consumer.assign([place])
                 begins, ends = consumer.beginning_offsets([place]), consumer.end_offsets([place])
                 if not begins[place] <= alert.origin_offset < ends[place]:
@@ -103,18 +104,6 @@ class AlertDetail:
         except KafkaError:
             return None
         return None
-
-    def _consumer(self) -> KafkaConsumer:
-        return KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id="console-detail",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=64 * 1024,
-            bootstrap_timeout_ms=5_000,
-            allow_auto_create_topics=False,
-        )
 
 
 def _decoded(raw: bytes | None) -> dict[str, Any] | None:
