@@ -80,7 +80,7 @@ def verdict(
         return Gate(REJECTED, reason, rows=judged.height, fraud=fraud)
     stored, why = champion
     if stored is None:
-        return _compared(ladder, RULES, f"{why}; ", RULES, judged)
+        return comparison(ladder, (SERVED, RULES), RULES, judged, preface=f"{why}; ")
     unseen = judged.filter(pl.col("occurred_at_ms") >= stored.manifest.trained_on.to_ms)
     seen_fraud = int(unseen["is_fraud"].sum())
     if seen_fraud < FRAUD_MIN:
@@ -96,7 +96,7 @@ def verdict(
     rival = score(from_bytes(stored.model), np.ascontiguousarray(unseen.select(NAMES).to_numpy(), np.float32))
     rows = JudgedRows.of(unseen, alerts_per_day_max)
     both = measured(rows, {SERVED: unseen["score"].to_numpy(), "champion": rival}, seed)
-    return _compared(both, "champion", "", stored.version, unseen)
+    return comparison(both, (SERVED, "champion"), stored.version, unseen, may_shadow=True)
 
 
 def _no_better_than_chance(ladder: Measured) -> str | None:
@@ -110,9 +110,22 @@ def _no_better_than_chance(ladder: Measured) -> str | None:
     )
 
 
-def _compared(both: Measured, name: str, preface: str, rival: str, rows: pl.DataFrame) -> Gate:
-    difference = both.difference(SERVED, name, "ap", CONFIDENCE)
-    mine, other = (both.interval(each, "ap").value for each in (SERVED, name))
+def comparison(
+    both: Measured,
+    names: tuple[str, str],
+    rival: str,
+    rows: pl.DataFrame,
+    *,
+    preface: str = "",
+    may_shadow: bool = False,
+) -> Gate:
+    """Promoted when the first of `names` is better than the second by more than noise.
+
+    both: the two, measured on `rows`. rival: the version that the second one is. preface: what the reason begins with.
+    may_shadow: whether the first scores in shadow when it is neither.
+    """
+    difference = both.difference(*names, "ap", CONFIDENCE)
+    mine, other = (both.interval(each, "ap").value for each in names)
     return Gate(
         PROMOTED if difference.low > 0 else REJECTED,
         f"{preface}AP {mine:.4f} against {other:.4f} of {rival} on {rows.height} rows neither has learned from "
@@ -123,5 +136,5 @@ def _compared(both: Measured, name: str, preface: str, rival: str, rows: pl.Data
         high=difference.high,
         rows=rows.height,
         fraud=int(rows["is_fraud"].sum()),
-        shadow=name != RULES and difference.low <= 0 < difference.high,
+        shadow=may_shadow and difference.low <= 0 < difference.high,
     )

@@ -16,12 +16,12 @@ import xgboost as xgb
 from fraud.decision import Costs
 from fraud.features import NAMES
 from fraud.model import Floats
-from fraud.windows import DAY_MS
 from trainer.calibration import calibration_error
 from trainer.dataset import Rows, Split, TrainRefusedError
 from trainer.evaluate import Scores, measure
 from trainer.ladder import RUNGS, SERVED, Climbed, rungs
 from trainer.measures import CONFIDENCE, DRAWS, MEASURES, Interval, JudgedRows, Measured, measured
+from trainer.promise import known_frauds
 from trainer.soundness import constant_features, fault_lines, missing_days, silent_features
 
 SHAP_ROWS: Final = 1_000
@@ -52,15 +52,7 @@ def judge(climbed: Climbed, learned: Rows, rows: Rows, validation: Rows, split: 
     scored = validation.frame.with_columns(
         pl.Series("score", by_rung[SERVED]), *[pl.Series(name, score) for name, score in by_rung.items()]
     )
-    # As in the Handbook's protocol, frauds of the training week and the delay before the judged days make a card known.
-    horizon_ms = split.validation_from_ms - split.judged_to_ms
-    known_from_ms = split.judged_to_ms - 7 * DAY_MS
-    known = rows.frame.filter(
-        pl.col("is_fraud")
-        & (pl.col("occurred_at_ms") >= known_from_ms)
-        & (pl.col("occurred_at_ms") < split.judged_to_ms + horizon_ms)
-    ).select("card_id", "known_at_ms")
-    scores, judged = measure(scored, known)
+    scores, judged = measure(scored, known_frauds(rows, split))
     measured_rows = JudgedRows.of(judged, plan.alerts_per_day_max, plan.costs)
     ladder = measured(measured_rows, {name: judged[name].to_numpy() for name in RUNGS}, plan.seed)
     return Judgement(scored, judged, scores, measured_rows, ladder)

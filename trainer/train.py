@@ -34,7 +34,6 @@ from fraud.model import (
     Manifest,
     Promise,
     TrainedOn,
-    canaries_of,
     file_hashes,
 )
 from fraud.windows import DAY_MS
@@ -46,13 +45,13 @@ from trainer.gate import PROMOTED, REJECTED, reference_vectors, usable_champion,
 from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
 from trainer.ladder import RUNGS, SERVED, Climbed, climb
 from trainer.model_card import CardFacts, card_text
+from trainer.promise import canaries, promise_of
 from trainer.replay import NothingToReplayError, served_or_replayed
 from trainer.soundness import times_of
 
 Report = Callable[[str, int, str], None]  # stage, percent of the run, detail
 
 REFERENCE_ROWS: Final = 20_000
-_CANARIES: Final = 32
 _SAMPLE_SEED: Final = 7
 
 
@@ -213,15 +212,7 @@ def _publish(store: ModelStore, plan: TrainPlan, final: Rows, booster: xgb.Boost
     split, judgement = plan.split, run.judgement
     vectors = final.vectors
     final_scores = score(booster, vectors)
-    promise = Promise(
-        auc=judgement.scores.auc,
-        ap=judgement.scores.ap,
-        cp_at_100=judgement.scores.cp_at_100,
-        from_ms=split.validation_from_ms,
-        to_ms=split.validation_to_ms,
-        rows=judgement.judged.height,
-        fraud=int(judgement.judged["is_fraud"].sum()),
-    )
+    promise = promise_of(judgement.scores, judgement.judged, split)
     thresholds = {REVIEW: threshold_for_budget(judgement.scored, plan.alerts_per_day_max)}
     trained_on = TrainedOn(split.final_from_ms, split.validation_to_ms, len(final), final.fraud)
     files = {
@@ -241,7 +232,7 @@ def _publish(store: ModelStore, plan: TrainPlan, final: Rows, booster: xgb.Boost
         params=plan.params.as_dict() | {"rounds": run.climbed.rounds, "rounds_max": plan.params.rounds},
         promise=promise,
         thresholds=thresholds,
-        canaries=canaries_of(*_canaries(booster, vectors, final_scores)),
+        canaries=canaries(booster, vectors, final_scores),
         gate=run.gate,
     ).sealed()
     store.publish(manifest, files)
@@ -304,14 +295,6 @@ def _told(
         CARD_FILE: card_text(facts).encode(),
         **pictures(judgement.rows, by_rung, SERVED, importances),
     }
-
-
-def _canaries(booster: xgb.Booster, vectors: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    """Rows over the whole range of scores, and one without any value, scored as the scorer will."""
-    ranked = np.argsort(scores, kind="stable")
-    chosen = vectors[ranked[np.linspace(0, len(ranked) - 1, _CANARIES - 1).astype(int)]]
-    canaries = np.concatenate([chosen, np.full((1, vectors.shape[1]), np.nan, np.float32)])
-    return canaries, score(booster, canaries)
 
 
 def _reference(rows: Rows, scores: Floats) -> bytes:

@@ -33,7 +33,6 @@ from fraud.model import (
     ModelRefusedError,
     Promise,
     TrainedOn,
-    canaries_of,
     file_hashes,
 )
 from fraud.windows import DAY_MS
@@ -43,12 +42,12 @@ from trainer.calibration import folded
 from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_in, point_in_time_join
 from trainer.evaluate import measure, threshold_for_budget
 from trainer.fit import fit, from_bytes, score, to_bytes
-from trainer.gate import CONFIDENCE, FRAUD_MIN, PROMOTED, REJECTED
+from trainer.gate import FRAUD_MIN, PROMOTED, REJECTED, comparison
 from trainer.ladder import Climbed, grow
 from trainer.measures import JudgedRows, measured
+from trainer.promise import canaries, known_frauds, promise_of
 from trainer.train import Report, Trained, TrainPlan, moment
 
-_CANARIES: Final = 32
 _SEED: Final = 7
 
 
@@ -91,7 +90,7 @@ def train_batch_path(lake: Lake, store: ModelStore, files: SnapshotFiles, plan: 
     report("fit-final", 70, f"{len(final.rows)} rows, {final.rows.fraud} fraud")
     grown = fit(final.vectors, final.rows.is_fraud, replace(plan.params, rounds=climbed.rounds), BATCH_NAMES)
     booster = folded(grown, climbed.calibration)
-    trained = _publish(store, plan, final, judged, _known_cards(rows, plan), booster, climbed, gate)
+    trained = _publish(store, plan, final, judged, known_frauds(rows, split), booster, climbed, gate)
     report(gate.outcome, 100, f"{trained.version} (batch path): {gate.reason}")
     return trained
 
@@ -154,19 +153,7 @@ def _verdict(store: ModelStore, judged: pl.DataFrame, validation: _Period, plan:
     both = measured(
         JudgedRows.of(rows, plan.alerts_per_day_max), {"batch": rows["score"].to_numpy(), "rival": other}, _SEED
     )
-    difference = both.difference("batch", "rival", "ap", CONFIDENCE)
-    mine, theirs = (both.interval(name, "ap").value for name in ("batch", "rival"))
-    return Gate(
-        PROMOTED if difference.low > 0 else REJECTED,
-        f"AP {mine:.4f} against {theirs:.4f} of {rival} on {rows.height} rows neither has learned from "
-        f"(difference {difference.value:+.4f}, {CONFIDENCE:.0%} of draws {difference.low:+.4f} .. {difference.high:+.4f})",
-        rival=rival,
-        difference=difference.value,
-        low=difference.low,
-        high=difference.high,
-        rows=rows.height,
-        fraud=fraud,
-    )
+    return comparison(both, ("batch", "rival"), rival, rows)
 
 
 def _publish(
@@ -181,15 +168,7 @@ def _publish(
 ) -> Trained:
     split = plan.split
     found, remained = measure(judged, known)
-    promise = Promise(
-        auc=found.auc,
-        ap=found.ap,
-        cp_at_100=found.cp_at_100,
-        from_ms=split.validation_from_ms,
-        to_ms=split.validation_to_ms,
-        rows=remained.height,
-        fraud=int(remained["is_fraud"].sum()),
-    )
+    promise = promise_of(found, remained, split)
     trained_on = TrainedOn(split.final_from_ms, split.validation_to_ms, len(final.rows), final.rows.fraud)
     thresholds = {REVIEW: threshold_for_budget(judged, plan.alerts_per_day_max)}
     files = {MODEL_FILE: to_bytes(booster)}
@@ -210,7 +189,7 @@ def _publish(
         params=plan.params.as_dict() | {"rounds": climbed.rounds, "rounds_max": plan.params.rounds},
         promise=promise,
         thresholds=thresholds,
-        canaries=canaries_of(*_canaries(booster, final.vectors)),
+        canaries=canaries(booster, final.vectors, score(booster, final.vectors)),
         gate=gate,
         kind=BATCH_KIND,
     ).sealed()
@@ -218,21 +197,6 @@ def _publish(
     if gate.outcome == PROMOTED:
         store.promote(manifest.version, by="gate", reason=gate.reason)
     return Trained(manifest.version, gate.outcome, gate.reason, manifest)
-
-
-def _known_cards(rows: Rows, plan: TrainPlan) -> pl.DataFrame:
-    """The frauds that make a card known before the judged days begin, as in the other path's promise."""
-    split, at = plan.split, pl.col("occurred_at_ms")
-    before = (at >= split.judged_to_ms - 7 * DAY_MS) & (at < split.validation_from_ms)
-    return rows.frame.filter(pl.col("is_fraud") & before).select("card_id", "known_at_ms")
-
-
-def _canaries(booster: xgb.Booster, vectors: Floats) -> tuple[Floats, Floats]:
-    """Rows over the whole range of scores, and one without any value."""
-    ranked = np.argsort(score(booster, vectors), kind="stable")
-    chosen = vectors[ranked[np.linspace(0, len(ranked) - 1, _CANARIES - 1).astype(int)]]
-    canaries = np.concatenate([chosen, np.full((1, vectors.shape[1]), np.nan, np.float32)])
-    return canaries, score(booster, canaries)
 
 
 def _card(trained_on: TrainedOn, promise: Promise, gate: Gate) -> str:
