@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud.model import Floats
+from trainer.measures import Interval
 
 Array = npt.NDArray[np.float64]
 STREAMING: Final = "streaming"
@@ -25,23 +26,14 @@ _SEED: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """A value and where the middle 95 % of its draws lie."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Recall:
     """Recall at the budget of one kind of fraud by path, and streaming minus batch."""
 
     name: str
     frauds: int
     cards: int
-    by_path: Mapping[str, Band]
-    difference: Band
+    by_path: Mapping[str, Interval]
+    difference: Interval
 
 
 def recalls(
@@ -100,7 +92,7 @@ def _described(
     )
 
 
-def _band(values: Array) -> Band:
+def _band(values: Array) -> Interval:
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(drawn) else (np.nan, np.nan)
-    return Band(float(values[0]), float(low), float(high))
+    return Interval(float(values[0]), float(low), float(high))

@@ -6,9 +6,10 @@ Rule 2. A bar that is missed is shown as missed.
 
 from __future__ import annotations
 
-from benchmarks.paths.contrast import BATCH, PATHS, STREAMING, Band, Recall
+from benchmarks.paths.contrast import BATCH, PATHS, STREAMING, Recall
 from benchmarks.paths.result import Result
 from benchmarks.paths.run import FAST
+from trainer.measures import Interval
 
 COMMAND = "fraudstream bench paths --docs"
 RESULT_FILE = "two-paths.json"
@@ -44,7 +45,7 @@ def _row(each: Recall) -> tuple[str, ...]:
     return (each.name, f"{each.frauds:,}", f"{each.cards:,}", *told, _band(each.difference, signed=True))
 
 
-def _band(band: Band, signed: bool = False) -> str:
+def _band(band: Interval, signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{band.value:{sign}.3f} ({band.low:{sign}.3f} .. {band.high:{sign}.3f})"
 
