@@ -25,7 +25,9 @@ class Terminal:
 
     folder: Path
 
-    def fraudstream(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def fraudstream(
+        self, *arguments: str, timeout_s: float = 300, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
@@ -35,7 +37,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout_s,
         )
 
     def status(self) -> dict[str, Any]:

@@ -7,9 +7,7 @@ Rule 1. The bounds are loose enough for a world of six weeks and tight enough th
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.handbook.__main__ import command
-from cli.services import CODE_FOLDER
+from tests.integration.terminal import Terminal
 
 WEEK = "2018-05-06"
 DAYS = 42
@@ -45,16 +43,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "bench", "handbook", *arguments],
-        check=False,
-        cwd=folder,
-        env={**clean, "PYTHONPATH": str(CODE_FOLDER)},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S_MAX,
-    )
+    return Terminal(folder).fraudstream("bench", "handbook", *arguments, timeout_s=COMMAND_S_MAX)
 
 
 def test_a_small_world_of_another_seed_keeps_to_its_bounds(measured: dict[str, Any]) -> None:

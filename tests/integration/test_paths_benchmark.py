@@ -7,15 +7,13 @@ Rule 1. The bounds are loose enough for a few weeks of fifteen hundred cards, an
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.services import CODE_FOLDER
+from tests.integration.terminal import Terminal
 
 WORLD = (
     "--seed",
@@ -37,16 +35,7 @@ pytestmark = pytest.mark.timeout(660)
 
 
 def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "bench", "paths", *arguments],
-        check=False,
-        cwd=folder,
-        env={**clean, "PYTHONPATH": str(CODE_FOLDER)},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S_MAX,
-    )
+    return Terminal(folder).fraudstream("bench", "paths", *arguments, timeout_s=COMMAND_S_MAX)
 
 
 @pytest.fixture(scope="module")
