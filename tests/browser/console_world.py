@@ -38,7 +38,7 @@ from monitoring.evaluation_store import EvaluationStore
 from monitoring.journal import Journal
 from monitoring.reference import Registry
 from monitoring.settings import ConsoleSettings
-from tests.integration.log_writer import write
+from tests.integration.log_writer import identity_columns, write
 from tests.scoring import published_models
 from trainer.chunk import LogRecord, chunk_for
 
@@ -208,7 +208,7 @@ def _lake(lake: Lake, made: Sequence[Transaction]) -> None:
     for offset, at in enumerate(range(0, len(made), packed.ROWS_MAX)):
         part = made[at : at + packed.ROWS_MAX]
         columns: dict[str, packed.Column] = {
-            **_identity(part, at),
+            **identity_columns(part, at),
             "vector": rows[at : at + packed.ROWS_MAX],
         }
         raw = packed.pack(packed.VECTORS, columns, {"feature_hash": FEATURE_HASH})
@@ -218,22 +218,9 @@ def _lake(lake: Lake, made: Sequence[Transaction]) -> None:
     )
 
 
-def _identity(part: Sequence[Transaction], first: int) -> dict[str, packed.Column]:
-    return {
-        "origin_partition": np.zeros(len(part), np.int32),
-        "origin_offset": np.arange(first, first + len(part)),
-        "transaction_id": [t.transaction_id for t in part],
-        "card_id": [t.card_id for t in part],
-        "terminal_id": [t.terminal_id for t in part],
-        "amount_minor": np.array([t.amount_minor for t in part]),
-        "occurred_at_ms": np.array([t.occurred_at_ms for t in part]),
-        "ingested_at_ms": np.array([t.occurred_at_ms for t in part]),
-    }
-
-
 def scores_of(part: Sequence[Transaction], first: int, **given: packed.Column) -> bytes:
     """A record of `scores`; columns that are not given are zero."""
-    columns = _identity(part, first) | given
+    columns = identity_columns(part, first) | given
     for name, dtype in packed.COLUMNS[packed.SCORES].items():
         if name not in columns:
             columns[name] = np.zeros(len(part), dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adapters.settings import StackSettings
 from fraud import batch_features, dead_letters, features, metrics, topics
+from fraud.features import Feature
 from fraud.windows import DAY_MS
 from tests.contract.scenario_table import scenarios_page
 from tests.contract.world_facts import facts_page
@@ -71,9 +72,9 @@ def topics_page() -> str:
     )
 
 
-def features_page() -> str:
-    """docs/features.md."""
-    rows = [
+def feature_rows(of: Sequence[Feature]) -> list[Sequence[str]]:
+    """A row of the table below for each feature, in the order of the vector."""
+    return [
         (
             f"`{f.name}`",
             f.unit,
@@ -81,8 +82,13 @@ def features_page() -> str:
             "no value" if f.default != f.default else f"{f.default:g}",
             f.meaning,
         )
-        for f in features.FEATURES
+        for f in of
     ]
+
+
+def features_page() -> str:
+    """docs/features.md."""
+    rows = feature_rows(features.FEATURES)
     days = [f"{span_ms // DAY_MS} days" for span_ms in (features.CARD_SPAN_MS, features.TERMINAL_SPAN_MS)]
     return (
         f"# Features\n\n{NOTE}\n"
@@ -96,16 +102,7 @@ def features_page() -> str:
 
 def batch_features_page() -> str:
     """docs/batch-features.md."""
-    rows = [
-        (
-            f"`{f.name}`",
-            f.unit,
-            f"{f.low:g} .. {f.high:g}",
-            "no value" if f.default != f.default else f"{f.default:g}",
-            f.meaning,
-        )
-        for f in batch_features.FEATURES
-    ]
+    rows = feature_rows(batch_features.FEATURES)
     return (
         f"# Features of the batch path\n\n{NOTE}\n"
         f"{len(rows)} features, version `{batch_features.BATCH_HASH}`: the request's own fields, and the snapshot of the midnight "

@@ -36,6 +36,20 @@ def vectors_of(transactions: Sequence[Transaction], seed: int = 1) -> np.ndarray
     return values
 
 
+def identity_columns(transactions: Sequence[Transaction], first_origin: int) -> dict[str, packed.Column]:
+    """What every packed record says of its transactions, all of partition 0."""
+    return {
+        "origin_partition": np.zeros(len(transactions), np.int32),
+        "origin_offset": np.arange(first_origin, first_origin + len(transactions)),
+        "transaction_id": [t.transaction_id for t in transactions],
+        "card_id": [t.card_id for t in transactions],
+        "terminal_id": [t.terminal_id for t in transactions],
+        "amount_minor": np.array([t.amount_minor for t in transactions]),
+        "occurred_at_ms": np.array([t.occurred_at_ms for t in transactions]),
+        "ingested_at_ms": np.array([t.occurred_at_ms for t in transactions]),
+    }
+
+
 def packed_vectors(
     transactions: Sequence[Transaction], first_origin: int, seed: int = 1, rows: int = 500
 ) -> list[Record]:
@@ -44,17 +58,7 @@ def packed_vectors(
     records: list[Record] = []
     for at in range(0, len(transactions), rows):
         part = transactions[at : at + rows]
-        columns: dict[str, packed.Column] = {
-            "origin_partition": np.zeros(len(part), np.int32),
-            "origin_offset": np.arange(first_origin + at, first_origin + at + len(part)),
-            "transaction_id": [t.transaction_id for t in part],
-            "card_id": [t.card_id for t in part],
-            "terminal_id": [t.terminal_id for t in part],
-            "amount_minor": np.array([t.amount_minor for t in part]),
-            "occurred_at_ms": np.array([t.occurred_at_ms for t in part]),
-            "ingested_at_ms": np.array([t.occurred_at_ms for t in part]),
-            "vector": vectors[at : at + rows],
-        }
+        columns = identity_columns(part, first_origin + at) | {"vector": vectors[at : at + rows]}
         records.append((None, packed.pack(packed.VECTORS, columns, {"feature_hash": FEATURE_HASH}), []))
     return records
 
