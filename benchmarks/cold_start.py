@@ -21,7 +21,8 @@ import redis
 import typer
 
 from adapters.state_store import Change, Effect, Stage, StateStore
-from benchmarks.fold import FIRST_MS, machine
+from benchmarks.fold import FIRST_MS
+from benchmarks.machine import machine
 from benchmarks.worker_stack import PARTITION, WorkerStack, cpu_seconds, worker_stack
 from fraud.columns import CardColumns, TerminalColumns
 from fraud.features import FEATURE_HASH, NAMES
@@ -122,7 +123,7 @@ def main(
             f"{cards:,} cards and {2 * cards:,} terminals: {keys:,} keys, {memory / 2**20:,.0f} MiB in the store"
         )
         typer.echo(measure(stack, starts))
-        typer.echo(f"{len(NAMES)} features, {FEATURE_HASH}; on {machine()}")
+        typer.echo(f"{len(NAMES)} features, {FEATURE_HASH}; on {machine('numpy')}")
 
 
 if __name__ == "__main__":

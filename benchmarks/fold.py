@@ -8,7 +8,6 @@ Rule 2. Before anything is timed, the fold and the plain Python it is compared w
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 import polars as pl
 import typer
 
+from benchmarks.machine import machine
 from fraud.columns import TerminalColumns, known_hash
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.fold import CardFold, TerminalFold
@@ -182,17 +182,6 @@ def plain_python(table: pl.DataFrame) -> list[bytes]:
     return vectors
 
 
-def machine() -> str:
-    """Processor, CPUs and versions, for the line under the numbers."""
-    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} CPUs, Python {platform.python_version()}, numpy {np.__version__}"
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def main(
     source: Annotated[Path | None, typer.Option("--input", help="Parquet file; default: made rows")] = None,
     rows: Annotated[int, typer.Option(help="how many rows are made without --input")] = 1_754_155,
@@ -217,7 +206,7 @@ def main(
     typer.echo(backfill_of_files(table))
     typer.echo(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     typer.echo(f"peak memory                     {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:9.0f} MiB")
-    typer.echo(f"{len(NAMES)} features, {FEATURE_HASH}; on {machine()}")
+    typer.echo(f"{len(NAMES)} features, {FEATURE_HASH}; on {machine('numpy')}")
 
 
 def few_cards(table: pl.DataFrame, rows: int) -> pl.DataFrame:

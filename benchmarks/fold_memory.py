@@ -14,7 +14,8 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 
-from benchmarks.fold import FIRST_MS, machine
+from benchmarks.fold import FIRST_MS
+from benchmarks.machine import machine
 from fraud.columns import NOWHERE_CDEG, CardColumns, TerminalColumns
 from fraud.fold import CardFold, TerminalFold
 from fraud.windows import DAY_MS
@@ -96,7 +97,7 @@ def main(
     """Print bytes per card and per terminal."""
     for count in cards or [10_000, 100_000]:
         measure(count, per_day)
-    typer.echo(f"{per_day} transactions a day and card, {DAYS} days; on {machine()}")
+    typer.echo(f"{per_day} transactions a day and card, {DAYS} days; on {machine('numpy')}")
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ Rule 3. The tables go to stdout, progress to stderr.
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import polars as pl
 import typer
-import xgboost as xgb
 
 from benchmarks.handbook import page
 from benchmarks.handbook.ablations import all_ablations
@@ -45,6 +42,7 @@ from benchmarks.handbook.published import (
 )
 from benchmarks.handbook.result import AblationResult, Measured, Result, to_json
 from benchmarks.handbook.rows import BadDataError, delay_ms_of, known_after, read_rows, vectors_of
+from benchmarks.machine import machine
 from fraud.features import FEATURE_HASH
 from producer.handbook import DAYS
 from trainer.fit import FIT
@@ -158,7 +156,7 @@ def _measure(
         features=CHOSEN,
         feature_hash=FEATURE_HASH,
         settings={"rounds": FIT.rounds, **booster_settings(FIT)},
-        machine=_machine(),
+        machine=machine("XGBoost"),
         seconds=0.0,
     )
 
@@ -209,18 +207,6 @@ def _timed(result: Result, seconds: float) -> Result:
     import msgspec
 
     return msgspec.structs.replace(result, seconds=round(seconds, 1))
-
-
-def _machine() -> str:
-    cpu: Any = next(
-        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.machine(),
-    )
-    return f"{cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}, XGBoost {xgb.__version__}"
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def _say(line: str) -> None:

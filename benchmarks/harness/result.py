@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from benchmarks.harness.hold import Held
+from benchmarks.machine import processor
 
 BUSY_CORES: Final = 0.2  # more foreign CPU than that and a number is marked
 
@@ -142,13 +143,6 @@ def latency_at(held: Sequence[Held], hops: dict[str, tuple[float, float]], slow:
 
 def machine() -> str:
     """The machine line under every table."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
     memory = psutil.virtual_memory().total / 2**30
     system = f"{platform.system()} {platform.release()}"
-    return f"{name}, {os.cpu_count()} CPUs, {memory:.0f} GiB, {system}, Python {platform.python_version()}"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return f"{processor()}, {os.cpu_count()} CPUs, {memory:.0f} GiB, {system}, Python {platform.python_version()}"

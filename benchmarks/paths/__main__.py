@@ -6,17 +6,15 @@ Rule 2. The tables go to stdout, progress to stderr.
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
-import xgboost as xgb
 
+from benchmarks.machine import machine
 from benchmarks.paths import page
 from benchmarks.paths.result import Result, Settings, to_json
 from benchmarks.paths.run import TooShortError, run
@@ -47,7 +45,9 @@ def command(
     except TooShortError as error:
         _say(str(error))
         raise typer.Exit(EXIT_OPTION) from None
-    result = msgspec.structs.replace(result, machine=_machine(), seconds=round(time.perf_counter() - started_s, 1))
+    result = msgspec.structs.replace(
+        result, machine=machine("XGBoost"), seconds=round(time.perf_counter() - started_s, 1)
+    )
     if docs:
         write_docs(result, DOCS)
     print(to_json(result) if as_json else page.text(result))
@@ -60,13 +60,6 @@ def write_docs(result: Result, folder: Path) -> None:
     """The result and its page."""
     (folder / page.RESULT_FILE).write_text(to_json(result) + "\n")
     (folder / page.PAGE_FILE).write_text(page.markdown(result))
-
-
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu: Any = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}, XGBoost {xgb.__version__}"
 
 
 def _say(line: str) -> None:
