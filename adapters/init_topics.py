@@ -12,7 +12,7 @@ from typing import Final
 import stamina
 from kafka.errors import KafkaError
 
-from adapters.kafka import TopicMismatchError, ensure_topics
+from adapters.kafka_admin import TopicMismatchError, ensure_topics
 from adapters.settings import StackSettings
 from fraud import topics
 

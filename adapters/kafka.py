@@ -1,4 +1,4 @@
-"""Kafka as every service uses it: topics, partitions, dead letters, and a writer that dies rather than lose a record.
+"""Kafka as every service uses it: partitions, dead letters, and a writer that dies rather than lose a record.
 
 Rule 1. Partitions are chosen here (murmur2 of the key, as every Java client does), so that two writers of one key agree.
 Rule 2. A write that fails ends the process: what was not acknowledged is written again after the restart, from the
@@ -14,13 +14,8 @@ from threading import Event
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
-from kafka.errors import KafkaConnectionError, TopicAlreadyExistsError
-from kafka.partitioner.default import murmur2
+from aiokafka.partitioner import murmur2
 
-from adapters.backends.ports import answers
-from fraud import topics
 from fraud.dead_letters import BadMessageError
 
 Headers = list[tuple[str, bytes]]
@@ -28,23 +23,6 @@ Record = tuple[bytes | None, bytes, Headers]
 
 WRITE_BATCH_BYTES: Final = 256 * 1024
 TOPIC_WAIT_S: Final = 0.5
-
-
-class TopicMismatchError(RuntimeError):
-    """The broker's topics are not those that the settings ask for; the message names the remedy."""
-
-
-def refuse_silence(bootstrap: str) -> None:
-    """Raise KafkaConnectionError at once when nothing listens at any of the addresses: a client would try for half a minute."""
-    if not any(_listens(server) for server in bootstrap.split(",")):
-        raise KafkaConnectionError(bootstrap)
-
-
-def _listens(server: str) -> bool:
-    host, _, port = server.strip().rpartition(":")
-    return (
-        answers(host, int(port)) if port.isdecimal() else True
-    )  # the client says better what is wrong with an address
 
 
 @lru_cache(maxsize=1_000_000)
@@ -56,47 +34,6 @@ def _murmur2_partition(key: bytes, partitions: int) -> int:
 def partition_for(key: str, partitions: int) -> int:
     """The partition of a card's or terminal's records among `partitions`."""
     return 0 if partitions == 1 else _murmur2_partition(key.encode(), partitions)
-
-
-def ensure_topics(bootstrap: str, partitions: int, timeout_s: float = 30) -> list[str]:
-    """Make every missing topic of fraud.topics; return the names of those made.
-
-    Raises TopicMismatchError when a topic exists with another partition count, which cannot change without
-    moving cards between partitions.
-    """
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
-    try:
-        existing = set(admin.list_topics())
-        wanted = {t.name: (partitions if t.partitioned else 1) for t in topics.ALL}
-        _refuse_other_counts(admin, {name: count for name, count in wanted.items() if name in existing})
-        missing = [t for t in topics.ALL if t.name not in existing]
-        try:
-            if missing:
-                admin.create_topics(
-                    [
-                        NewTopic(t.name, num_partitions=wanted[t.name], replication_factor=1, topic_configs=t.config())
-                        for t in missing
-                    ],
-                    timeout_ms=int(timeout_s * 1000),
-                )
-        except TopicAlreadyExistsError:
-            pass  # another init step won the race, with the same settings
-        return [t.name for t in missing]
-    finally:
-        admin.close()
-
-
-def _refuse_other_counts(admin: KafkaAdminClient, wanted: dict[str, int]) -> None:
-    if not wanted:
-        return
-    for described in admin.describe_topics(sorted(wanted)):
-        name = described.get("name") or described.get("topic")
-        count = len(described["partitions"])
-        if count != wanted[name]:
-            raise TopicMismatchError(
-                f"topic {name} has {count} partitions, the settings say {wanted[name]}: "
-                f"set FRAUD_PARTITIONS={count}, or start with empty topics"
-            )
 
 
 def await_topic(consumer: Any, topic: str, stop: Event) -> None:

@@ -31,8 +31,8 @@ from kafka import KafkaProducer
 from playwright.sync_api import sync_playwright
 
 from adapters import backends
-from adapters.backends.ports import free_ports
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
+from adapters.ports import free_ports
 from fraud import packed, topics
 from fraud.alert import Alert
 from tests.browser.console_process import ConsoleProcess

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from adapters import backends
-from adapters.backends.ports import LOOPBACK, free_ports
+from adapters.ports import LOOPBACK, free_ports
 from adapters.state_store import Change, Effect, StateStore
 from fraud.columns import TRANSACTION, CardColumns, TerminalColumns
 from fraud.features import FEATURE_HASH

@@ -20,8 +20,9 @@ from typing import Final
 import polars as pl
 
 from adapters import backends
-from adapters.backends.ports import free_ports
-from adapters.kafka import AsyncWriter, Record, ensure_topics
+from adapters.kafka import AsyncWriter, Record
+from adapters.kafka_admin import ensure_topics
+from adapters.ports import free_ports
 from adapters.state_store import StateReader
 from fraud import topics
 from fraud.features import FEATURE_HASH

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from adapters.backends.child import Child, polled, rotate
-from adapters.backends.ports import free_port_near
 from adapters.model_store import ModelStore
+from adapters.ports import free_port_near
 from adapters.settings import StackSettings
 from cli import retrain as training
 from cli.alert_feed import AlertFeed

@@ -13,7 +13,7 @@ from typing import Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from adapters.kafka import refuse_silence
+from adapters.kafka_admin import refuse_silence
 from cli.failure import CommandError
 
 _BOOTSTRAP_S_MAX: Final = 8

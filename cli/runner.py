@@ -22,10 +22,10 @@ from kafka.errors import KafkaError
 from adapters import backends
 from adapters.backends.child import Child, Identity, rotate
 from adapters.backends.docker_server import DockerServer
-from adapters.backends.ports import LOOPBACK, free_port_near
 from adapters.backends.server import Say, Server
 from adapters.init_topics import made_topics
-from adapters.kafka import TopicMismatchError
+from adapters.kafka_admin import TopicMismatchError
+from adapters.ports import LOOPBACK, free_port_near
 from adapters.settings import StackSettings
 from cli.failure import CommandError
 from cli.restart_policy import RestartPolicy, Verdict, how_it_ended, verdict_of

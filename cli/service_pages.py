@@ -12,7 +12,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.backends.ports import LOOPBACK
+from adapters.ports import LOOPBACK
 from fraud.metrics import Metric
 
 _ANSWER_S_MAX: Final = 2.0

@@ -14,7 +14,7 @@ from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-from adapters.kafka import refuse_silence
+from adapters.kafka_admin import refuse_silence
 from adapters.settings import StackSettings
 from monitoring.caught import Caught, LogUnreadError, measure_caught
 

@@ -20,7 +20,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from adapters.kafka import refuse_silence
+from adapters.kafka_admin import refuse_silence
 from fraud.control import SPEED_MAX, SPEED_MIN, SetClock, StartScenario, StopScenario
 from fraud.simulation import ScenarioRun
 from producer.command import EXIT_BAD_INPUT, EXIT_INCOMPLETE, JsonOption, fail, on_the_stack

@@ -26,7 +26,7 @@ from fraud.flood import FloodGuard
 from stream_features.alignment import LOOK_SECONDS, CardLane, EventTimeAlignment
 from stream_features.card_stage import CardStage
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
-from stream_features.lane import LaneApp
+from stream_features.lane import LaneApp, NoTables
 from stream_features.lane_runner import (
     EXIT_PERSON,
     EXIT_RESTART,
@@ -283,6 +283,7 @@ def _faust_app(settings: FeatureSettings) -> LaneApp:
         broker=";".join(f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")),
         topic_allow_declare=False,
         topic_disable_leader=True,
+        TableManager=NoTables,
         web_enabled=False,
         stream_wait_empty=False,
         # All partitions of a topic share one queue, and Faust stops fetching altogether when it is full: room for each.

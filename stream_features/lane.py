@@ -19,11 +19,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, EventT, Message
 from faust.types.tuples import ConsumerMessage
 
 HELD_POLL_SECONDS: Final = 0.01
+UNASSIGNED_POLL_SECONDS: Final = 0.02
 ResumeFrom = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
 
@@ -67,6 +69,9 @@ class LaneConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield one message per fetched batch; what is left at a rebalance is dropped, and fetched again after it."""
+        if self.flow_active and not self._get_active_partitions():
+            await asyncio.sleep(UNASSIGNED_POLL_SECONDS)  # Faust sleeps a second, whatever is assigned meanwhile
+            return
         records, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
@@ -110,6 +115,15 @@ def _message(tp: TP, batch: list[Any], generation: int) -> ConsumerMessage:
         tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
         {}, None, value, None, 0, 0, tp, generation_id=generation,
     )  # fmt: skip
+
+
+class NoTables(TableManager):
+    """Lanes have no tables: Faust's own manager waits a second for ones that are declared late."""
+
+    async def on_start(self) -> None:
+        """Say at once that there are none."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class BatchSchema(faust.Schema[Any, Any]):

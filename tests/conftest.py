@@ -19,7 +19,7 @@ import pytest
 
 from adapters import backends
 from adapters.backends import BackendMissingError, Server, docker_server
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
 
 REQUIRED = frozenset(filter(None, os.environ.get("FRAUD_REQUIRE", "").split(",")))
 ROOT = Path(__file__).parents[1]

@@ -16,9 +16,9 @@ from typing import Final
 
 from adapters.backends.child import polled
 from adapters.backends.kafka_local import CLUSTER_ID, serves_topics
-from adapters.backends.ports import LOOPBACK, free_port_near
 from adapters.backends.redis_local import SETTINGS, runs_functions
 from adapters.backends.server import BackendFailedError, StartedWithin
+from adapters.ports import LOOPBACK, free_port_near
 
 KAFKA_IMAGE: Final = "apache/kafka:4.3.1"
 REDIS_IMAGE: Final = "redis:7.4-alpine"

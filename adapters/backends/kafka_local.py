@@ -18,8 +18,8 @@ from kafka.errors import KafkaError
 from adapters.backends.child import Child, polled
 from adapters.backends.java import Java
 from adapters.backends.kafka_jars import jars_version
-from adapters.backends.ports import LOOPBACK, answers, free_port_near
 from adapters.backends.server import BackendFailedError, StartedWithin
+from adapters.ports import LOOPBACK, answers, free_port_near
 
 # 22 characters of base64; a random one may begin with a dash, which the storage tool takes for an option.
 CLUSTER_ID: Final = "fraudstreamfraudstreag"

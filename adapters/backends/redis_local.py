@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import redis
 
 from adapters.backends.child import Child, polled
-from adapters.backends.ports import LOOPBACK, free_port_near
 from adapters.backends.server import BackendFailedError, StartedWithin
+from adapters.ports import LOOPBACK, free_port_near
 
 VERSION_MIN: Final = 7
 READY_S_MAX: Final = 30.0

@@ -19,7 +19,7 @@ from kafka.admin import NewTopic
 from adapters import backends
 from adapters.backends.child import Child
 from adapters.backends.server import Say, Server
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
 from cli.stack_state import StackFolder
 from fraud import topics
 

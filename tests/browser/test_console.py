@@ -21,9 +21,9 @@ import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from adapters.backends.ports import free_ports
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
 from adapters.model_store import ModelStore
+from adapters.ports import free_ports
 from fraud import topics
 from fraud.alert import Alert
 from fraud.control import SetClock, StartScenario, parse_control_request

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
 from fraud.labels import Label
 from monitoring.evaluation_store import TABLES, VERSION, EvaluationStore, key_of
 from monitoring.journal import Journal, Source, open_for_reading

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from adapters.backends import Server
-from adapters.backends.ports import LOOPBACK, free_ports
+from adapters.ports import LOOPBACK, free_ports
 from adapters.state_store import Effect, StateStore
 from fraud.columns import CardColumns
 from fraud.dead_letters import BadMessageError

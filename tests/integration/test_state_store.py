@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from adapters.backends import Server
-from adapters.backends.ports import free_ports
+from adapters.ports import free_ports
 from adapters.state_store import Effect, StageState, StateMovedError, StateReader, StateStore, StateStoreAwayError
 
 EVENT = b"e" * 24

@@ -20,9 +20,9 @@ import polars as pl
 import pytest
 from kafka import KafkaProducer
 
-from adapters.backends.ports import free_ports
 from adapters.lake import Lake
 from adapters.model_store import ModelStore
+from adapters.ports import free_ports
 from adapters.run_history import TrainingRun, read_runs
 from fraud import topics
 from fraud.control import Retrain

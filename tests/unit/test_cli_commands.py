@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from adapters.backends.ports import free_ports
+from adapters.ports import free_ports
 from cli.__main__ import PASSED_ON, app
 from cli.services import CODE_FOLDER
 

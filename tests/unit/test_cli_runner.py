@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.backends.child import Child, Identity, polled, rotate
-from adapters.backends.ports import is_free
+from adapters.ports import is_free
 from adapters.settings import StackSettings
 from cli import preflight, runner
 from cli.background_stack import LineReader

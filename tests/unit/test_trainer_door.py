@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from adapters.backends.ports import free_port_near
+from adapters.ports import free_port_near
 from adapters.run_history import RunHistory
 from adapters.telemetry import serve_metrics
 from tests.unit.test_trainer_service import WAITS, Said, runner

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
-from adapters.backends.ports import LOOPBACK, free_ports
+from adapters.ports import LOOPBACK, free_ports
 
 ROOT: Final = Path(__file__).parents[3]
 EXIT_RESTART: Final = 70

@@ -15,7 +15,7 @@ import redis
 from kafka import KafkaAdminClient
 
 from adapters.backends import Server
-from adapters.kafka import ensure_topics
+from adapters.kafka_admin import ensure_topics
 from adapters.lake import Lake
 from adapters.state_store import Stage, StateReader
 from fraud import topics
