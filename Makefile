@@ -24,7 +24,7 @@ $(STAMP): $(UV) pyproject.toml requirements.lock
 		|| { echo "$(PYTHON) is $$($(PYTHON) --version): fraudstream needs Python 3.11 or 3.12"; exit 2; }
 	@echo "installing into $(VENV) (once; about a gigabyte)"
 	@test -x $(RUN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@$(UV) pip install --quiet --python $(RUN)/python --group dev -c requirements.lock
+	@$(UV) pip install --quiet --compile-bytecode --python $(RUN)/python --group dev -c requirements.lock
 	@$(UV) pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
