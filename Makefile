@@ -26,6 +26,8 @@ $(STAMP): $(UV) pyproject.toml requirements.lock
 	@test -x $(RUN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	@$(UV) pip install --quiet --compile-bytecode --python $(RUN)/python --group dev -c requirements.lock
 	@$(UV) pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation --editable .
+	@echo "compiling the fold (once)"
+	@$(RUN)/python -m adapters.compile_fold
 	@touch $@
 
 demo: setup ## stream a history, train, and show live alerts; Ctrl-C ends it, the next start goes on
