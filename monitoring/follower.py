@@ -2,7 +2,8 @@
 
 Rule 1. The journal says where to read on, never a consumer group.
 Rule 2. Records that the log no longer has are said and left out; a log that is shorter than the journal ends the process.
-Rule 3. Kafka away: waited for up to a deadline; then the process ends, and its supervisor starts it again.
+Rule 3. Kafka away: waited for up to a deadline; then the process ends, and its supervisor starts it again. So does a consumer
+        that gets nothing of what is there: kafka-python 3 has stalled so (its issues 3106 and 3131).
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ log = structlog.get_logger("monitoring")
 
 class KafkaAwayError(RuntimeError):
     """Kafka did not answer for longer than FRAUD_KAFKA_AWAY_SECONDS_MAX, or has not the topics yet."""
+
+
+class ConsumerStuckError(RuntimeError):
+    """Records were there for longer than QUIET_S, and no poll returned any."""
 
 
 def connect(bootstrap: str, client_id: str, away_s_max: float) -> KafkaConsumer:
@@ -71,6 +76,7 @@ class Follower:
         self._sources: list[TopicPartition] = []
         self._answered_at = clock()
         self._polled_at: float | None = None
+        self._ends: dict[TopicPartition, int] = {}
 
     def start(self) -> None:
         """Find the partitions and go to their positions. Raises KafkaAwayError, JournalRefusedError, KafkaError."""
@@ -86,11 +92,12 @@ class Follower:
         log.info("following", topics=[topic.name for topic in self._topics], partitions=len(self._sources))
 
     def poll(self, timeout_ms: int = 200) -> list[tuple[Source, list[Any]]]:
-        """New records by source, in log order; the journal's positions move past them. Raises KafkaAwayError."""
+        """New records by source, in log order; the journal's positions move past them. Raises KafkaAwayError, ConsumerStuckError."""
         polled = self._consumer.poll(timeout_ms=timeout_ms)
         self._polled_at = self._clock()
         if polled:
             self._answered_at = self._polled_at
+            self._ends.clear()
         else:
             self._ask_kafka()
         taken = []
@@ -156,9 +163,12 @@ class Follower:
         if now - self._answered_at < QUIET_S:
             return
         try:
-            self._consumer.end_offsets(self._sources[:1], timeout_ms=_PROBE_S_MAX * 1000)
+            ends = self._consumer.end_offsets(self._sources, timeout_ms=_PROBE_S_MAX * 1000)
         except KafkaError as error:
             if now - self._answered_at > self._away_s_max:
                 raise KafkaAwayError(f"Kafka has not answered for {now - self._answered_at:.0f} s: {error}") from error
             return
-        self._answered_at = self._clock()
+        missed = sum(max(0, end - (self._journal.position(Source(*tp)) or 0)) for tp, end in self._ends.items())
+        if missed:
+            raise ConsumerStuckError(f"{missed} records have been there for over {QUIET_S:.0f} s, and none came")
+        self._answered_at, self._ends = self._clock(), dict(ends)

@@ -27,7 +27,7 @@ from monitoring import drift_store, drift_watch, evaluation_store, evaluator
 from monitoring.drift_watch import DriftWatch, RetrainAsker
 from monitoring.evaluation import Terms
 from monitoring.evaluator import Evaluator
-from monitoring.follower import Follower, KafkaAwayError, connect
+from monitoring.follower import ConsumerStuckError, Follower, KafkaAwayError, connect
 from monitoring.journal import Journal, JournalRefusedError
 from monitoring.parity_rounds import ParityRounds
 from monitoring.probes import LagProbe, RegistryProbe, StateStoreProbe, look_at_all, state_reader
@@ -140,7 +140,7 @@ def _until_stopped(
     except JournalRefusedError as error:
         log.error(str(error))
         return EXIT_PERSON
-    except (KafkaError, KafkaAwayError) as error:
+    except (KafkaError, KafkaAwayError, ConsumerStuckError) as error:
         log.error(f"Kafka at {settings.kafka_bootstrap}: {error!r}")
         return EXIT_RESTART
     except Exception:
