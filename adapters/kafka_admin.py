@@ -5,12 +5,17 @@ Rule 1. A topic is never changed: another partition count than asked for is refu
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaConnectionError, TopicAlreadyExistsError
 
 from adapters.ports import answers
 from fraud import topics
+
+LOOK_AGAIN_S: Final = 0.2
 
 
 class TopicMismatchError(RuntimeError):
@@ -36,26 +41,35 @@ def ensure_topics(bootstrap: str, partitions: int, timeout_s: float = 30) -> lis
     Raises TopicMismatchError when a topic exists with another partition count, which cannot change without
     moving cards between partitions.
     """
+    deadline_s = time.monotonic() + timeout_s
+    wanted = {t.name: (partitions if t.partitioned else 1) for t in topics.ALL}
     admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
     try:
-        existing = set(admin.list_topics())
-        wanted = {t.name: (partitions if t.partitioned else 1) for t in topics.ALL}
-        _refuse_other_counts(admin, {name: count for name, count in wanted.items() if name in existing})
-        missing = [t for t in topics.ALL if t.name not in existing]
-        try:
-            if missing:
-                admin.create_topics(
-                    [
-                        NewTopic(t.name, num_partitions=wanted[t.name], replication_factor=1, topic_configs=t.config())
-                        for t in missing
-                    ],
-                    timeout_ms=int(timeout_s * 1000),
-                )
-        except TopicAlreadyExistsError:
-            pass  # another init step won the race, with the same settings
-        return [t.name for t in missing]
+        while True:
+            existing = set(admin.list_topics())
+            _refuse_other_counts(admin, {name: count for name, count in wanted.items() if name in existing})
+            missing = {name: count for name, count in wanted.items() if name not in existing}
+            try:
+                _create(admin, missing, timeout_s)
+                return list(missing)
+            except TopicAlreadyExistsError:
+                # Another init step has made them, or a broker that has just started did not list them yet: look again,
+                # for their counts are still to be compared.
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(LOOK_AGAIN_S)
     finally:
         admin.close()
+
+
+def _create(admin: KafkaAdminClient, counts: dict[str, int], timeout_s: float) -> None:
+    configs = {t.name: t.config() for t in topics.ALL}
+    made = [
+        NewTopic(name, num_partitions=count, replication_factor=1, topic_configs=configs[name])
+        for name, count in counts.items()
+    ]
+    if made:
+        admin.create_topics(made, timeout_ms=int(timeout_s * 1000))
 
 
 def _refuse_other_counts(admin: KafkaAdminClient, wanted: dict[str, int]) -> None:
