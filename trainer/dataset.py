@@ -67,6 +67,11 @@ class Split:
             final_from_ms=matured_to - train_days * DAY_MS,
         )
 
+    @property
+    def from_ms(self) -> int:
+        """Begin of the earliest period."""
+        return min(self.judged_from_ms, self.final_from_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -161,12 +166,23 @@ def rows_for(
     declined: pl.LazyFrame | None = None,
 ) -> Rows:
     """Every labelled row that the split's periods need; what is censored is counted and left out."""
+    joined = labelled(features, labels, split, maturity, declined)
+    return without_censored(joined.sort("occurred_at_ms", maintain_order=True).collect())
+
+
+def labelled(
+    features: pl.LazyFrame, labels: pl.LazyFrame, split: Split, maturity: Maturity, declined: pl.LazyFrame | None = None
+) -> pl.LazyFrame:
+    """As rows_for, in the features' order, the censored ones marked by is_censored."""
     time = pl.col("occurred_at_ms")
-    wanted = features.filter((time >= min(split.judged_from_ms, split.final_from_ms)) & (time < split.as_of_ms)).select(
+    wanted = features.filter((time >= split.from_ms) & (time < split.as_of_ms)).select(
         "transaction_id", "card_id", "occurred_at_ms", *NAMES
     )
-    joined = point_in_time_join(wanted, labels, split.as_of_ms, maturity, declined)
-    found = joined.sort("occurred_at_ms", maintain_order=True).collect()
+    return point_in_time_join(wanted, labels, split.as_of_ms, maturity, declined)
+
+
+def without_censored(found: pl.DataFrame) -> Rows:
+    """Labelled rows in order of event time; what is censored is counted and left out."""
     censored = int(found["is_censored"].sum())
     frame = found.filter(~pl.col("is_censored")) if censored else found
     return Rows(frame.drop("is_censored"), censored)

