@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from adapters.lake import Lake
+from fraud import topics
 from fraud.decision import DECLINE
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import Floats
@@ -105,6 +107,20 @@ class Rows:
         """The rows of an event time period whose label was known before a moment."""
         time = pl.col("occurred_at_ms")
         return Rows(self.frame.filter((time >= from_ms) & (time < to_ms) & (pl.col("known_at_ms") < known_before_ms)))
+
+
+def labels_and_declined(lake: Lake) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    """The lake's good labels, and what was declined, as dataset.rows_for() takes them. Raises TrainRefusedError."""
+    try:
+        labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
+    except FileNotFoundError as error:
+        raise TrainRefusedError(
+            f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
+        ) from error
+    try:
+        return labels, declined_in(lake.scan(topics.SCORES.name), labels)
+    except FileNotFoundError:
+        return labels, None  # nothing was scored, so nothing was declined
 
 
 def declined_in(scores: pl.LazyFrame, labels: pl.LazyFrame) -> pl.LazyFrame | None:

@@ -39,7 +39,7 @@ from fraud.model import (
 )
 from fraud.windows import DAY_MS
 from trainer.calibration import folded
-from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, declined_in, rows_for
+from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, labels_and_declined, rows_for
 from trainer.engine import Engine, Read
 from trainer.evaluate import threshold_for_budget
 from trainer.fit import FitParams, score, to_bytes
@@ -193,20 +193,6 @@ def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
 def _labelled_rows(lake: Lake, plan: TrainPlan, features: pl.LazyFrame) -> Rows:
     labels, declined = labels_and_declined(lake)
     return rows_for(features, labels, plan.split, plan.maturity, declined)
-
-
-def labels_and_declined(lake: Lake) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
-    """The lake's good labels, and what was declined, as dataset.rows_for() takes them. Raises TrainRefusedError."""
-    try:
-        labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
-    except FileNotFoundError as error:
-        raise TrainRefusedError(
-            f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
-        ) from error
-    try:
-        return labels, declined_in(lake.scan(topics.SCORES.name), labels)
-    except FileNotFoundError:
-        return labels, None  # nothing was scored, so nothing was declined
 
 
 def _without_vectors(lake: Lake, error: FileNotFoundError) -> TrainRefusedError:

@@ -109,7 +109,16 @@ def _write_labelled_side(lake: Lake, arrived: list[tuple[Transaction, bool]], or
         if became == ACCEPTED:
             known_ms = t.occurred_at_ms + DELAY_MS
             waiting.append(
-                Label(t.transaction_id, t.card_id, t.terminal_id, t.occurred_at_ms, is_fraud, known_ms, "benchmark", known_ms)
+                Label(
+                    t.transaction_id,
+                    t.card_id,
+                    t.terminal_id,
+                    t.occurred_at_ms,
+                    is_fraud,
+                    known_ms,
+                    "benchmark",
+                    known_ms,
+                )
             )
             log[partition_of(t.terminal_id)].append(_row("transactions", origin, t, t.amount_minor, 0))
     for partition, rows in log.items():
@@ -118,7 +127,9 @@ def _write_labelled_side(lake: Lake, arrived: list[tuple[Transaction, bool]], or
         _put(lake, "labels", partition, labels[partition])
 
 
-def _row(topic: str, origin: tuple[int, int], of: Transaction | Label, amount: int | None, fraud: int) -> dict[str, object]:
+def _row(
+    topic: str, origin: tuple[int, int], of: Transaction | Label, amount: int | None, fraud: int
+) -> dict[str, object]:
     return {
         "origin_topic": topic, "origin_partition": origin[0], "origin_offset": origin[1], "terminal_id": of.terminal_id,
         "transaction_id": of.transaction_id, "occurred_at_ms": of.occurred_at_ms, "amount_minor": amount, "is_fraud": fraud,

@@ -16,15 +16,17 @@ import xgboost as xgb
 from adapters.lake import Lake
 from fraud import topics
 from fraud.features import NAMES
-from trainer.dataset import Rows, TrainRefusedError, without_censored
+from trainer.dataset import Rows, TrainRefusedError, labels_and_declined, without_censored
 from trainer.engine import Read
 from trainer.fit import FitParams
 from trainer.replay import NothingToReplayError
+from trainer.spark.session import told_plainly
 from trainer.spark.vectors import labelled_rows, work_for
-from trainer.train import TrainPlan, labels_and_declined
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from trainer.train import TrainPlan
 
 # XGBoost's own names as its Spark estimator takes them; the objective is the classifier's, threads are spark.task.cpus.
 _RENAMED = {"eta": "learning_rate", "seed": "random_state"}
@@ -88,7 +90,8 @@ class SparkFits:
             **own,
             **more,
         )
-        fitted = estimator.fit(table.withColumn("is_fraud", table["is_fraud"].cast("float")))
+        with told_plainly():
+            fitted = estimator.fit(table.withColumn("is_fraud", table["is_fraud"].cast("float")))
         booster: xgb.Booster = fitted.get_booster()
         booster.set_param({"nthread": self.params.nthread})
         return booster
@@ -98,22 +101,23 @@ class SparkEngine:
     """Rows and fits of a Spark session; as many tasks at once as it has slots."""
 
     def __init__(self, spark: SparkSession) -> None:
-        self._spark = spark
+        self.spark = spark
         self._tasks = spark.sparkContext.defaultParallelism
 
     def read(self, lake: Lake, plan: TrainPlan) -> Read:
         """All vectors computed again from the lake's logs, with their labels."""
         labels_and_declined(lake)  # refuses a lake without labels before a task starts
         try:
-            work = work_for(lake, plan, self._tasks)
+            work = work_for(lake, plan.split, plan.maturity, self._tasks)
         except NothingToReplayError as error:
             raise TrainRefusedError(str(error)) from error
-        table = labelled_rows(self._spark, work).persist()
-        found = pl.from_arrow(table.toArrow())
+        table = labelled_rows(self.spark, work).persist()
+        with told_plainly():
+            found = pl.from_arrow(table.toArrow())
         assert isinstance(found, pl.DataFrame)
         rows = without_censored(found.sort("occurred_at_ms", "transaction_id", "card_id"))
         events = work.lake.scan(topics.TRANSACTIONS.name).filter(pl.col("refused").is_null())
-        told = f"computed again by Spark {self._spark.version} in {self._tasks} tasks at once"
+        told = f"computed again by Spark {self.spark.version} in {self._tasks} tasks at once"
         return Read(SparkRows.of(rows, table.filter(~table["is_censored"])), events, told)
 
     def fits(self, rows: Rows, params: FitParams) -> SparkFits:

@@ -9,22 +9,26 @@ Rule 3. What is missing is told before anything starts, with the remedy.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adapters.backends.java import JAVA_MIN, find_java
+from trainer.spark.vectors import ARROW_ROWS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ARROW_ROWS: Final = 10_000  # rows that pass between the JVM and Python at once: some 4 MB of vectors
 END_S_MAX: Final = 30.0
+_raised = re.compile(r"\A(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception): ").match
 _NEEDED: Final = ("pyspark", "pandas")
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -33,29 +37,52 @@ class SparkMissingError(RuntimeError):
     """Spark cannot run here; the message says what is missing and where it comes from."""
 
 
+class SparkFailedError(RuntimeError):
+    """Spark or one of its tasks failed; the message says what of."""
+
+
 @contextmanager
 def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkSession]:
     """A session at `master`, ended with its JVM on exit. folder: below it a local master keeps its files.
 
-    Raises SparkMissingError. One at a time in a process.
+    Raises SparkMissingError, SparkFailedError. One at a time in a process.
     """
     java_home = check(os.environ)
     from pyspark.sql import SparkSession
 
+    logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
+    # Said of every release of pandas from 3.0 on; what is used of it here is tested.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
-    with _environment(_variables(java_home, scratch, is_local(master))):
+    with _environment(_variables(java_home, is_local(master))):
         session: SparkSession | None = None
         try:
             builder = SparkSession.builder.appName("fraudstream train").master(master)
             for name, value in _settings(master, memory_mib, scratch).items():
                 builder = builder.config(name, value)
-            session = builder.getOrCreate()
-            session.sparkContext.setLogLevel("ERROR")
+            with told_plainly():
+                session = builder.getOrCreate()
             yield session
         finally:
             _end(session)
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Spark's own errors, pages long, as a SparkFailedError of one line."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        # A task's own exception is the last line of the traceback within.
+        raised = [line.strip() for line in lines if _raised(line)]
+        why = raised[-1] if raised else " ".join(line.strip() for line in lines[:3])
+        raise SparkFailedError(f"Spark: {why[:500]}") from error
 
 
 def check(environment: Mapping[str, str]) -> Path:
@@ -86,6 +113,7 @@ def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
         "spark.driver.maxResultSize": "0",  # the rows that are judged come to the driver: its memory is the limit
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
         "spark.sql.session.timeZone": "UTC",
+        "spark.log.level": "ERROR",
     }
     if not is_local(master):
         return always
@@ -100,10 +128,10 @@ def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
     }
 
 
-def _variables(java_home: Path, scratch: Path, local: bool) -> dict[str, str]:
-    always = {"JAVA_HOME": str(java_home), "SPARK_LOCAL_DIRS": str(scratch)}
+def _variables(java_home: Path, local: bool) -> dict[str, str]:
+    always = {"JAVA_HOME": str(java_home)}
     if not local:
-        return {"JAVA_HOME": str(java_home)}
+        return always
     # The workers import this very code, also where it is not installed.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     return always | {"SPARK_LOCAL_IP": _LOOPBACK, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": path}

@@ -23,14 +23,21 @@ import pyarrow as pa
 from adapters.lake import Lake, LakeFile
 from fraud import topics
 from fraud.features import FEATURE_HASH, NAMES
-from trainer.dataset import labelled
-from trainer.replay import CARD_COLUMNS, Cards, NothingToReplayError, Slice, fold_cards, fold_every_terminal, slice_numbers
-from trainer.spark.session import ARROW_ROWS
-from trainer.train import TrainPlan, labels_and_declined
+from trainer.dataset import Maturity, Split, labelled, labels_and_declined
+from trainer.replay import (
+    CARD_COLUMNS,
+    Cards,
+    NothingToReplayError,
+    Slice,
+    fold_cards,
+    fold_every_terminal,
+    slice_numbers,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+ARROW_ROWS: Final = 10_000  # rows that pass between the JVM and Python at once: some 4 MB of vectors
 TASK_ROWS_MAX: Final = 1_000_000  # card vectors that a task of the terminal stage holds, as a rule: 200 MB
 _CARDS: Final = (
     ("origin_partition", pa.int32(), "int"),
@@ -72,14 +79,15 @@ class Work:
     """What every task is told. cards: (partition of `transactions`, slice) of each task of the card stage."""
 
     lake: ListedLake
-    plan: TrainPlan
+    split: Split
+    maturity: Maturity
     cards: tuple[tuple[int, Slice], ...]
     terminal_slices: int
     feature_hash: str = FEATURE_HASH
 
 
-def work_for(lake: Lake, plan: TrainPlan, tasks: int) -> Work:
-    """The work of a plan for so many tasks at once. Raises LakeGapError, NothingToReplayError."""
+def work_for(lake: Lake, split: Split, maturity: Maturity, tasks: int) -> Work:
+    """The work for the periods of a split, so many tasks at once. Raises LakeGapError, NothingToReplayError."""
     names = (topics.TRANSACTIONS.name, topics.TERMINAL_LOG.name, topics.LABELS.name, topics.SCORES.name)
     listed = ListedLake(lake, names)
     rows = sum(file.rows for file in listed.files(topics.TRANSACTIONS.name))
@@ -88,11 +96,11 @@ def work_for(lake: Lake, plan: TrainPlan, tasks: int) -> Work:
     partitions = listed.partitions(topics.TRANSACTIONS.name)
     each = -(-tasks // len(partitions))
     cards = tuple((partition, Slice(number, each)) for partition in partitions for number in range(each))
-    return Work(listed, plan, cards, tasks * -(-rows // (tasks * TASK_ROWS_MAX)))
+    return Work(listed, split, maturity, cards, tasks * -(-rows // (tasks * TASK_ROWS_MAX)))
 
 
 def labelled_rows(spark: SparkSession, work: Work) -> DataFrame:
-    """transaction_id, card_id, occurred_at_ms, NAMES, is_fraud, known_at_ms and is_censored of all rows of the plan's periods."""
+    """transaction_id, card_id, occurred_at_ms, NAMES, is_fraud, known_at_ms and is_censored of all rows of the split's periods."""
     tasks = len(work.cards)
 
     def card_stage(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -114,7 +122,9 @@ def card_task(work: Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
             partition, keys = work.cards[number]
             found = fold_cards(work.lake, partition, keys)
             width = pa.binary(CARD_COLUMNS * 4)
-            vectors = pa.FixedSizeBinaryArray.from_buffers(width, len(found.offsets), [None, pa.py_buffer(found.vectors)])
+            vectors = pa.FixedSizeBinaryArray.from_buffers(
+                width, len(found.offsets), [None, pa.py_buffer(found.vectors)]
+            )
             columns = [
                 np.full(len(found.offsets), partition, np.int32),
                 found.offsets,
@@ -134,11 +144,10 @@ def terminal_task(work: Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.
     keys = Slice(int(table["terminal_slice"][0].as_py()), work.terminal_slices)
     cards = _by_partition(table)
     del table
-    split = work.plan.split
-    lake = work.lake
+    lake, split = work.lake, work.split
     vectors = fold_every_terminal(lake, cards, split.from_ms, split.as_of_ms, keys)
     labels, declined = labels_and_declined(lake)
-    rows = labelled(vectors.lazy(), labels, split, work.plan.maturity, declined).collect()
+    rows = labelled(vectors.lazy(), labels, split, work.maturity, declined).collect()
     yield from _batches(rows.select([name for name, _, _ in _ROWS]).to_arrow().columns, _ROWS)
 
 
@@ -165,8 +174,7 @@ def _check_features(work: Work) -> None:
 
 
 def _batches(columns: Sequence[object], of: _Columns) -> Iterator[pa.RecordBatch]:
-    arrays = [pa.chunked_array(c) if isinstance(c, list) else pa.array(c) if isinstance(c, np.ndarray) else c for c in columns]
-    table = pa.table(arrays, names=[name for name, _, _ in of]).cast(_schema(of))
+    table = pa.table(list(columns), names=[name for name, _, _ in of]).cast(_schema(of))
     return iter(table.to_batches(ARROW_ROWS))
 
 

@@ -1,0 +1,128 @@
+"""The Spark engine beside the local one, on one lake: equal vectors bit for bit, models equally good, and nothing left running.
+
+Rule 1. One session in local mode serves all; the lake has two partitions, and tied, late, repeated and bad transactions.
+Rule 2. The comparison is shown to see a wrong order: the same rows of one partition, arranged otherwise, give other vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+
+from adapters.lake import Lake
+from adapters.model_store import ModelStore
+from fraud import topics
+from fraud.features import NAMES
+from tests.conftest import missing
+from tests.integration.logged_lake import AS_OF_MS, logged_lake, rearranged
+from tests.unit.labelled_lake import PLAN, silent
+from trainer.dataset import Rows
+from trainer.fit import FIT, from_bytes, score
+from trainer.spark.engine import SparkEngine
+from trainer.spark.session import SparkFailedError, SparkMissingError, spark_session, told_plainly
+from trainer.spark.vectors import labelled_rows, work_for
+from trainer.train import LOCAL, Trained, train
+
+PLAN_OF_LOGS = replace(
+    PLAN, as_of_ms=AS_OF_MS, rows_min=500, replay=True, params=replace(FIT, rounds=60, max_bin=256, nthread=1)
+)
+END_S_MAX = 90.0
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return logged_lake(tmp_path_factory.mktemp("logs") / "lake")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkEngine]:
+    folder = tmp_path_factory.mktemp("spark")
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        with spark_session("local[2]", 1024, folder) as spark:
+            yield SparkEngine(spark)
+    except SparkMissingError as error:
+        missing("spark", str(error))
+    deadline = time.monotonic() + END_S_MAX
+    while left := set(psutil.Process().children(recursive=True)) - before:
+        assert time.monotonic() < deadline, f"Spark left {left}"
+        time.sleep(0.05)
+    assert list(folder.iterdir()) == [], "Spark left files"
+
+
+def in_order(rows: Rows) -> pl.DataFrame:
+    return rows.frame.sort("occurred_at_ms", "transaction_id", "card_id")
+
+
+def bits(rows: pl.DataFrame) -> bytes:
+    return rows.select(NAMES).to_numpy(order="c").tobytes()
+
+
+def test_vectors_and_labels_of_both_engines_are_equal_bit_for_bit(lake: Lake, engine: SparkEngine) -> None:
+    here, there = LOCAL.read(lake, PLAN_OF_LOGS), engine.read(lake, PLAN_OF_LOGS)
+    ours, theirs = in_order(here.rows), in_order(there.rows)
+    assert ours.height > 6_000
+    assert bits(theirs) == bits(ours)
+    assert theirs.drop(NAMES).equals(ours.drop(NAMES))
+    assert 100 < here.rows.fraud < ours.height
+    risk = ours["terminal_fraud_count_7d"].to_numpy()
+    assert (risk > 0).mean() > 0.1, "labels in the terminals' log must tell, or nothing is compared"
+
+
+@pytest.mark.parametrize(
+    ("topic", "change"),
+    [
+        (topics.TRANSACTIONS.name, lambda frame: frame[::-1]),
+        # Three neighbours change places: what a reader that does not keep a file's order would do at its best.
+        (topics.TERMINAL_LOG.name, lambda frame: pl.concat([frame[:600], frame[603:600:-1], frame[600], frame[604:]])),
+    ],
+)
+def test_another_order_of_one_partition_is_seen(
+    lake: Lake, engine: SparkEngine, tmp_path: Path, topic: str, change: object
+) -> None:
+    other = rearranged(lake, tmp_path / "other", topic, change)  # type: ignore[arg-type]
+    right, wrong = in_order(LOCAL.read(lake, PLAN_OF_LOGS).rows), in_order(engine.read(other, PLAN_OF_LOGS).rows)
+    assert bits(wrong) != bits(right)
+
+
+@pytest.fixture(scope="module")
+def trained(lake: Lake, engine: SparkEngine, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelStore, Trained]:
+    store = ModelStore(tmp_path_factory.mktemp("models"))
+    return store, train(lake, store, PLAN_OF_LOGS, silent, engine)
+
+
+def test_models_of_both_engines_are_equally_good(
+    lake: Lake, trained: tuple[ModelStore, Trained], tmp_path: Path
+) -> None:
+    _, theirs = trained
+    ours = train(lake, ModelStore(tmp_path / "models"), PLAN_OF_LOGS, silent)
+    one, other = theirs.manifest.promise, ours.manifest.promise
+    assert (one.rows, one.fraud) == (other.rows, other.fraud)
+    assert other.ap is not None
+    assert one.ap == pytest.approx(other.ap, abs=0.05)  # 90 % of draws of the cards are within 0.13 of either
+    assert one.auc == pytest.approx(other.auc, abs=0.02)
+    assert other.ap > 10 * other.fraud / other.rows, "a model that knows nothing would agree with another such"
+    assert theirs.manifest.trained_on == ours.manifest.trained_on
+    assert theirs.outcome == "promoted"
+
+
+def test_a_model_from_spark_is_served_as_any_other(trained: tuple[ModelStore, Trained]) -> None:
+    store, made = trained
+    stored = store.read(made.version)
+    again = score(from_bytes(stored.model), stored.manifest.canary_vectors())
+    assert again.tobytes() == stored.manifest.canary_scores().tobytes()
+    assert np.unique(again).size > 5
+    assert b"computed again by Spark" in (stored.folder / "metrics.json").read_bytes()
+
+
+def test_an_executor_with_other_features_fails_the_run_and_says_so(lake: Lake, engine: SparkEngine) -> None:
+    work = replace(work_for(lake, PLAN_OF_LOGS.split, PLAN_OF_LOGS.maturity, 2), feature_hash="another")
+    with pytest.raises(SparkFailedError, match="install the same release of fraudstream on every node"), told_plainly():
+        labelled_rows(engine.spark, work).count()
