@@ -108,6 +108,7 @@ def train(
     from adapters.lake import Lake, LakeGapError
     from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
+    from trainer.engine import EngineFailedError, EngineMissingError
     from trainer.train import latest_event_time_ms
 
     if tethered:
@@ -136,6 +137,10 @@ def train(
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
+    except EngineMissingError as error:
+        _fail(EXIT_SETTING, str(error), as_json or json_progress)
+    except EngineFailedError as error:
+        _fail(EXIT_RESTART, f"{error}; FRAUD_SPARK_MASTER is {settings.spark_master}", as_json or json_progress)
     else:
         if as_json:
             became = {"outcome": trained.outcome, "reason": trained.reason}
@@ -161,19 +166,14 @@ def _train_here(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) 
 
 def _train_in_spark(settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
     from trainer.spark.engine import SparkEngine
-    from trainer.spark.session import SparkFailedError, SparkMissingError, spark_session
+    from trainer.spark.session import spark_session
     from trainer.train import train as run_training
 
     def run(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Trained:
         folder = settings.state_dir / "spark"
         report("spark", 1, f"starting at {settings.spark_master}")
-        try:
-            with spark_session(settings.spark_master, settings.spark_memory_mib, folder) as spark:
-                return run_training(lake, store, plan, report, SparkEngine(spark))
-        except SparkMissingError as error:
-            _fail(EXIT_SETTING, str(error), False)
-        except SparkFailedError as error:
-            _fail(EXIT_RESTART, f"{error}; FRAUD_SPARK_MASTER is {settings.spark_master}", False)
+        with spark_session(settings.spark_master, settings.spark_memory_mib, folder) as spark:
+            return run_training(lake, store, plan, report, SparkEngine(spark))
 
     return run
 

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from trainer.train import TrainPlan
 
 
+class EngineMissingError(RuntimeError):
+    """The engine cannot run here; the message says what is missing and where it comes from."""
+
+
+class EngineFailedError(RuntimeError):
+    """The engine or one of its tasks failed; the message says what of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """The labelled rows of a plan. events: occurred_at_ms of all transactions, labelled or not. vectors: where from, in words."""

