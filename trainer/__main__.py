@@ -119,7 +119,7 @@ def train(
     lake = Lake(settings.lake)
     try:
         replay = replay or settings.train_replay
-        from_logs = replay or (engine or settings.train_engine) == "spark"
+        from_logs = replay or (path == "streaming" and (engine or settings.train_engine) == "spark")
         as_of_ms = latest_event_time_ms(lake, from_logs) if as_of == "latest" else _time_ms(as_of)
         overrides = {
             "train_days": train_days,

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from adapters.backends.java import find_java
 from adapters.lake import Lake
 from tests.unit.labelled_lake import lake_of, table
 from trainer.__main__ import app
@@ -36,13 +37,32 @@ def test_without_pyspark_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_without_java_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "find_java", lambda environment: None)
+    monkeypatch.setattr(session, "find_java", lambda *_: None)
     monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setenv("FRAUD_TRAIN_ENGINE", "spark")
     code, output = run_train(tmp_path, monkeypatch)
     assert code == 2
     assert "Java 17 or later" in output
     assert "JAVA_HOME" in output
+
+
+def test_a_java_without_the_module_that_spark_asks_for_is_passed_over(tmp_path: Path) -> None:
+    def java(name: str, modules: str) -> Path:
+        path = tmp_path / name / "bin" / "java"
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            f"#!/bin/sh\n[ $1 = -version ] && echo 'openjdk version \"17.0.1\"' >&2 || printf '{modules}'\n"
+        )
+        path.chmod(0o755)
+        return path
+
+    small = java("small", "java.base@17\\nx.jdk.incubator.vector@17\\n")
+    whole = java("whole", "java.base@17\\njdk.incubator.vector@17\\n")
+    environment = {"JAVA_HOME": str(small.parents[1]), "PATH": f"{whole.parent}:/usr/bin:/bin"}
+    assert session.check(environment) == tmp_path / "whole"
+    found = find_java(environment)
+    assert found is not None
+    assert found.path == small
 
 
 def test_spark_is_refused_for_the_batch_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

