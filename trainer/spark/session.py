@@ -112,6 +112,7 @@ def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
         "spark.sql.session.timeZone": "UTC",
         "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",  # the run tells its own
     }
     if not is_local(master):
         return always
@@ -119,7 +120,6 @@ def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
         "spark.driver.host": _LOOPBACK,
         "spark.driver.bindAddress": _LOOPBACK,
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={scratch} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
