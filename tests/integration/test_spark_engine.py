@@ -42,6 +42,9 @@ PLAN_OF_LOGS = replace(
     PLAN, as_of_ms=AS_OF_MS, rows_min=500, replay=True, params=replace(FIT, rounds=60, max_bin=256, nthread=1)
 )
 END_S_MAX = 90.0
+pytestmark = pytest.mark.timeout(
+    900
+)  # two starts of a JVM and a training: half a minute, on a busy machine ten times that
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,31 @@ def bits(rows: pl.DataFrame) -> bytes:
     return rows.select(NAMES).to_numpy(order="c").tobytes()
 
 
+def test_models_of_both_engines_are_equally_good(
+    lake: Lake, trained: tuple[ModelStore, Manifest], tmp_path: Path
+) -> None:
+    _, theirs = trained
+    ours = train(lake, ModelStore(tmp_path / "models"), PLAN_OF_LOGS, silent).manifest
+    one, other = theirs.promise, ours.promise
+    assert (one.rows, one.fraud) == (other.rows, other.fraud)
+    assert other.ap is not None
+    assert one.ap == pytest.approx(other.ap, abs=0.05)  # 90 % of draws of the cards are within 0.13 of either
+    assert one.auc == pytest.approx(other.auc, abs=0.02)
+    assert other.ap > 10 * other.fraud / other.rows, "a model that knows nothing would agree with another such"
+    assert theirs.trained_on == ours.trained_on
+    assert theirs.params == ours.params | {"rounds": theirs.params["rounds"]}
+    assert theirs.gate.outcome == "promoted"
+
+
+def test_a_model_from_spark_is_served_as_any_other(trained: tuple[ModelStore, Manifest]) -> None:
+    store, manifest = trained
+    stored = store.read(manifest.version)
+    again = score(from_bytes(stored.model), manifest.canary_vectors())
+    assert again.tobytes() == manifest.canary_scores().tobytes()
+    assert np.unique(again).size > 5
+    assert b"computed again by Spark" in (stored.folder / "metrics.json").read_bytes()
+
+
 def test_vectors_and_labels_of_both_engines_are_equal_bit_for_bit(lake: Lake, engine: SparkEngine) -> None:
     here, there = LOCAL.read(lake, PLAN_OF_LOGS), engine.read(lake, PLAN_OF_LOGS)
     ours, theirs = in_order(here.rows), in_order(there.rows)
@@ -138,31 +166,6 @@ def test_another_order_of_one_partition_is_seen(
     other = rearranged(lake, tmp_path / "other", topic, change)
     right, wrong = in_order(LOCAL.read(lake, PLAN_OF_LOGS).rows), in_order(engine.read(other, PLAN_OF_LOGS).rows)
     assert bits(wrong) != bits(right)
-
-
-def test_models_of_both_engines_are_equally_good(
-    lake: Lake, trained: tuple[ModelStore, Manifest], tmp_path: Path
-) -> None:
-    _, theirs = trained
-    ours = train(lake, ModelStore(tmp_path / "models"), PLAN_OF_LOGS, silent).manifest
-    one, other = theirs.promise, ours.promise
-    assert (one.rows, one.fraud) == (other.rows, other.fraud)
-    assert other.ap is not None
-    assert one.ap == pytest.approx(other.ap, abs=0.05)  # 90 % of draws of the cards are within 0.13 of either
-    assert one.auc == pytest.approx(other.auc, abs=0.02)
-    assert other.ap > 10 * other.fraud / other.rows, "a model that knows nothing would agree with another such"
-    assert theirs.trained_on == ours.trained_on
-    assert theirs.params == ours.params | {"rounds": theirs.params["rounds"]}
-    assert theirs.gate.outcome == "promoted"
-
-
-def test_a_model_from_spark_is_served_as_any_other(trained: tuple[ModelStore, Manifest]) -> None:
-    store, manifest = trained
-    stored = store.read(manifest.version)
-    again = score(from_bytes(stored.model), manifest.canary_vectors())
-    assert again.tobytes() == manifest.canary_scores().tobytes()
-    assert np.unique(again).size > 5
-    assert b"computed again by Spark" in (stored.folder / "metrics.json").read_bytes()
 
 
 def test_an_executor_with_other_features_fails_the_run_and_says_so(lake: Lake, engine: SparkEngine) -> None:

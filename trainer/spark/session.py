@@ -120,6 +120,7 @@ def _settings(master: str, memory_mib: int, scratch: Path) -> dict[str, str]:
         "spark.driver.host": _LOOPBACK,
         "spark.driver.bindAddress": _LOOPBACK,
         "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",  # of XGBoost's small questions; ours names its number
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={scratch} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
