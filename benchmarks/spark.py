@@ -1,4 +1,4 @@
-"""`python -m benchmarks.spark [--days N] [--tasks N] [--rounds N]`: `fraudstream train` by the local engine and by Spark, on one lake.
+"""`python -m benchmarks.spark [--days N] [--tasks N] [--rounds N] [--vectors-only]`: `fraudstream train`, local and by Spark, on one lake.
 
 Rule 1. Both run the trainer's own command in a process of its own, on the same logs, in turns; the quickest round of each counts.
 Rule 2. CPU and memory are those of the command and all its descendants (the JVM, Spark's Python workers), sampled; CPU survives
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -84,18 +85,18 @@ def _write(lake: Lake, topic: str, partition: int, rows: pl.DataFrame) -> None:
 
 @dataclass
 class Used:
-    """What a command and its descendants used. ap: the promise of the model that it published."""
+    """What a command and its descendants used; stages: seconds and CPU seconds of each. ap, auc: its model's promise."""
 
     seconds: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
-    stages_s: dict[str, float] = field(default_factory=dict)
-    ap: float = 0.0
-    auc: float = 0.0
+    stages: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ap: float | None = None
+    auc: float | None = None
 
 
-def run(folder: Path, engine: str, tasks: int, memory_mib: int) -> Used:
-    """Train once. Raises RuntimeError with the command's last words when it fails."""
+def run(folder: Path, engine: str, tasks: int, memory_mib: int, vectors_only: bool) -> Used:
+    """Train once, or until the labelled rows are there. Raises RuntimeError with the command's last words when it fails."""
     environment = with_code_on_path(dict(os.environ)) | {
         "FRAUD_STATE_DIR": str(folder / engine),
         "FRAUD_LAKE_DIR": str(folder / "lake"),
@@ -117,47 +118,63 @@ def run(folder: Path, engine: str, tasks: int, memory_mib: int) -> Used:
     used, began_s = Used(), time.perf_counter()
     with (folder / f"{engine}.stderr").open("w+") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-        watching = threading.Thread(target=_watch, args=(process.pid, used))
-        watching.start()
-        marks = [("process start", began_s)]
+        tree = Tree(process.pid)
+        name, since_s, since_cpu_s = "process start", began_s, 0.0
         assert process.stdout is not None
-        marks.extend((json.loads(line)["stage"], time.perf_counter()) for line in process.stdout)
+        for line in process.stdout:
+            now_s, now_cpu_s = time.perf_counter(), tree.cpu_s()
+            used.stages[name] = (now_s - since_s, now_cpu_s - since_cpu_s)
+            name, since_s, since_cpu_s = _STAGES.get(json.loads(line)["stage"], "end"), now_s, now_cpu_s
+            if vectors_only and name == "checks":
+                process.terminate()
+                break
         code = process.wait(TRAIN_S_MAX)
-        used.seconds = time.perf_counter() - began_s
-        watching.join()
-        if code:
+        used.seconds, used.cpu_s, used.peak_mib = since_s - began_s, since_cpu_s, tree.end()
+        if code and not vectors_only:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(command)} ended with {code}: {errors.read()[-2_000:]}")
-    ends = [*(at for _, at in marks[1:]), began_s + used.seconds]
-    for (stage, at), end in zip(marks, ends, strict=True):
-        used.stages_s[_STAGES.get(stage, stage)] = end - at
-    newest = max((folder / engine / "models").glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
-    promise = json.loads(newest.read_bytes())["promise"]
-    used.ap, used.auc = promise["ap"], promise["auc"]
+    if not vectors_only:
+        newest = max((folder / engine / "models").glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
+        promise = json.loads(newest.read_bytes())["promise"]
+        used.ap, used.auc = promise["ap"], promise["auc"]
     return used
 
 
-def _watch(pid: int, used: Used) -> None:
-    seconds: dict[tuple[int, float], float] = {}
-    while True:
-        try:
-            root = psutil.Process(pid)
-            if root.status() == psutil.STATUS_ZOMBIE:
-                break
-            tree = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            break
+class Tree:
+    """A process and all its descendants, sampled: CPU seconds of all that ever were, and the most memory at once."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._seconds: dict[tuple[int, float], float] = {}
+        self._peak_bytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far."""
+        self._sample()
+        return sum(list(self._seconds.values()))
+
+    def end(self) -> float:
+        """Stop sampling; the most memory at once, MiB."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak_bytes / 2**20
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            self._sample()
+
+    def _sample(self) -> None:
         resident = 0
-        for each in tree:
-            try:
-                times = each.cpu_times()
-                seconds[each.pid, each.create_time()] = times.user + times.system
-                resident += each.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        used.peak_mib = max(used.peak_mib, resident / 2**20)
-        time.sleep(SAMPLE_S)
-    used.cpu_s = sum(seconds.values())
+        with suppress(psutil.NoSuchProcess):
+            for each in [self._root, *self._root.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    times = each.cpu_times()
+                    self._seconds[each.pid, each.create_time()] = times.user + times.system
+                    resident += each.memory_info().rss
+        self._peak_bytes = max(self._peak_bytes, resident)
 
 
 def main() -> None:
@@ -167,6 +184,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--memory-mib", type=int, default=2048)
+    parser.add_argument("--vectors-only", action="store_true", help="end each run when its labelled rows are there")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         world = handbook.world(0, asked.days)
@@ -174,7 +192,7 @@ def main() -> None:
         runs: dict[str, list[Used]] = {"local": [], "spark": []}
         for _ in range(asked.rounds):
             for engine, done in runs.items():
-                done.append(run(Path(folder), engine, asked.tasks, asked.memory_mib))
+                done.append(run(Path(folder), engine, asked.tasks, asked.memory_mib, asked.vectors_only))
     best = {engine: min(done, key=lambda used: used.cpu_s) for engine, done in runs.items()}
     print(f"{world.height:,} transactions, {PARTITIONS} partitions, local[{asked.tasks}], {machine()}\n")
     print("| | local | spark |\n|---|---|---|")
@@ -185,10 +203,12 @@ def main() -> None:
             "memory, peak (resident, shared pages counted in each process)",
             [f"{u.peak_mib:,.0f} MiB" for u in best.values()],
         ),
-        ("AP, AUC of the model", [f"{u.ap:.4f}, {u.auc:.4f}" for u in best.values()]),
     ]
-    stages = list(dict.fromkeys([*best["spark"].stages_s, *best["local"].stages_s]))
-    rows += [(f"time: {stage}", [f"{u.stages_s.get(stage, 0):.1f} s" for u in best.values()]) for stage in stages]
+    if not asked.vectors_only:
+        rows.append(("AP, AUC of the model", [f"{u.ap:.4f}, {u.auc:.4f}" for u in best.values()]))
+    for stage in dict.fromkeys([*best["spark"].stages, *best["local"].stages]):
+        told = [u.stages.get(stage) for u in best.values()]
+        rows.append((f"CPU, time: {stage}", ["" if t is None else f"{t[1]:.1f} s, {t[0]:.1f} s" for t in told]))
     for name, values in rows:
         print(f"| {name} | {' | '.join(values)} |")
 
