@@ -1,4 +1,4 @@
-"""`python -m benchmarks.spark [--days N] [--tasks N] [--rounds N] [--vectors-only]`: `fraudstream train`, local and by Spark, on one lake.
+"""`python -m benchmarks.spark [--days N] [--tasks N] [--rounds N] [--vectors-only]`: the trainer, local and by Spark, on one lake.
 
 Rule 1. Both run the trainer's own command in a process of its own, on the same logs, in turns; the quickest round of each counts.
 Rule 2. CPU and memory are those of the command and all its descendants (the JVM, Spark's Python workers), sampled; CPU survives
