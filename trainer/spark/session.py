@@ -68,7 +68,7 @@ def spark_session(master: str, memory_mib: int, folder: Path) -> Iterator[SparkS
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """Spark's own errors, pages long, as a EngineFailedError of one line."""
+    """Spark's own errors, pages long, as an EngineFailedError of one line."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
