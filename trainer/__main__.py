@@ -98,29 +98,38 @@ def train(
     path: Annotated[
         Literal["streaming", "batch"], typer.Option(help="streaming: the vectors as served; batch: nightly snapshots")
     ] = "streaming",
+    engine: Annotated[
+        Literal["local", "spark"] | None,
+        typer.Option(help="where vectors are computed and trees are grown; default FRAUD_TRAIN_ENGINE, or local"),
+    ] = None,
     tethered: Annotated[bool, typer.Option(hidden=True, help="end when stdin does: whoever asked is gone")] = False,
 ) -> None:
     """Train on what was known at a moment, publish a version, and promote it when it earns it."""
     from adapters.lake import Lake, LakeGapError
     from adapters.model_store import ModelStore, TrainingUnderWayError
     from trainer.dataset import TrainRefusedError
+    from trainer.engine import EngineFailedError, EngineMissingError
     from trainer.train import latest_event_time_ms
 
     if tethered:
         _tether()
     settings = TrainerSettings.read()
+    if engine == "spark" and path == "batch":
+        _fail(EXIT_SETTING, "--engine spark trains the streaming path; leave it out for --path batch", False)
     lake = Lake(settings.lake)
     try:
         replay = replay or settings.train_replay
-        as_of_ms = latest_event_time_ms(lake, replay) if as_of == "latest" else _time_ms(as_of)
+        from_logs = replay or (path == "streaming" and (engine or settings.train_engine) == "spark")
+        as_of_ms = latest_event_time_ms(lake, from_logs) if as_of == "latest" else _time_ms(as_of)
         overrides = {
             "train_days": train_days,
             "validation_days": validation_days,
             "require_labels": require_labels or None,
             "train_replay": replay,
+            "train_engine": engine,
         }
         chosen = settings.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        store, run_training = ModelStore(settings.models), _training_of(path, settings)
+        store, run_training = ModelStore(settings.models), _training_of(path, chosen)
         # The other path's training is no rival: it changes another role, and no request shall be refused for it.
         with lake.reading(), store.training() if path == "streaming" else nullcontext():
             trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
@@ -128,6 +137,10 @@ def train(
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
         _fail(EXIT_NOT_WHOLE, str(error), as_json or json_progress)
+    except EngineMissingError as error:
+        _fail(EXIT_SETTING, str(error), as_json or json_progress)
+    except EngineFailedError as error:
+        _fail(EXIT_RESTART, f"{error}; FRAUD_SPARK_MASTER is {settings.spark_master}", as_json or json_progress)
     else:
         if as_json:
             became = {"outcome": trained.outcome, "reason": trained.reason}
@@ -137,14 +150,32 @@ def train(
 def _training_of(path: str, settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
     """The training run of a path."""
     if path == "streaming":
-        from trainer.train import train as run_training
-
-        return run_training
+        return _train_in_spark(settings) if settings.train_engine == "spark" else _train_here
     from trainer.batch_path.learn import train_batch_path
     from trainer.batch_path.nights import SnapshotFiles
 
     files = SnapshotFiles(settings.snapshots)
     return lambda lake, store, plan, report: train_batch_path(lake, store, files, plan, report)
+
+
+def _train_here(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Trained:
+    from trainer.train import train as run_training
+
+    return run_training(lake, store, plan, report)
+
+
+def _train_in_spark(settings: TrainerSettings) -> Callable[[Lake, ModelStore, TrainPlan, Report], Trained]:
+    from trainer.spark.engine import SparkEngine
+    from trainer.spark.session import spark_session
+    from trainer.train import train as run_training
+
+    def run(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Trained:
+        folder = settings.state_dir / "spark"
+        report("spark", 1, f"starting at {settings.spark_master}")
+        with spark_session(settings.spark_master, settings.spark_memory_mib, folder) as spark:
+            return run_training(lake, store, plan, report, SparkEngine(spark))
+
+    return run
 
 
 @app.command()

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from adapters.lake import Lake
+from fraud import topics
 from fraud.decision import DECLINE
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import Floats
@@ -67,6 +69,11 @@ class Split:
             final_from_ms=matured_to - train_days * DAY_MS,
         )
 
+    @property
+    def from_ms(self) -> int:
+        """Begin of the earliest period."""
+        return min(self.judged_from_ms, self.final_from_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -100,6 +107,20 @@ class Rows:
         """The rows of an event time period whose label was known before a moment."""
         time = pl.col("occurred_at_ms")
         return Rows(self.frame.filter((time >= from_ms) & (time < to_ms) & (pl.col("known_at_ms") < known_before_ms)))
+
+
+def labels_and_declined(lake: Lake) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    """The lake's good labels, and what was declined, as dataset.rows_for() takes them. Raises TrainRefusedError."""
+    try:
+        labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
+    except FileNotFoundError as error:
+        raise TrainRefusedError(
+            f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
+        ) from error
+    try:
+        return labels, declined_in(lake.scan(topics.SCORES.name), labels)
+    except FileNotFoundError:
+        return labels, None  # nothing was scored, so nothing was declined
 
 
 def declined_in(scores: pl.LazyFrame, labels: pl.LazyFrame) -> pl.LazyFrame | None:
@@ -161,12 +182,23 @@ def rows_for(
     declined: pl.LazyFrame | None = None,
 ) -> Rows:
     """Every labelled row that the split's periods need; what is censored is counted and left out."""
+    joined = labelled(features, labels, split, maturity, declined)
+    return without_censored(joined.sort("occurred_at_ms", maintain_order=True).collect())
+
+
+def labelled(
+    features: pl.LazyFrame, labels: pl.LazyFrame, split: Split, maturity: Maturity, declined: pl.LazyFrame | None = None
+) -> pl.LazyFrame:
+    """As rows_for, in the features' order, the censored ones marked by is_censored."""
     time = pl.col("occurred_at_ms")
-    wanted = features.filter((time >= min(split.judged_from_ms, split.final_from_ms)) & (time < split.as_of_ms)).select(
+    wanted = features.filter((time >= split.from_ms) & (time < split.as_of_ms)).select(
         "transaction_id", "card_id", "occurred_at_ms", *NAMES
     )
-    joined = point_in_time_join(wanted, labels, split.as_of_ms, maturity, declined)
-    found = joined.sort("occurred_at_ms", maintain_order=True).collect()
+    return point_in_time_join(wanted, labels, split.as_of_ms, maturity, declined)
+
+
+def without_censored(found: pl.DataFrame) -> Rows:
+    """Labelled rows in order of event time; what is censored is counted and left out."""
     censored = int(found["is_censored"].sum())
     frame = found.filter(~pl.col("is_censored")) if censored else found
     return Rows(frame.drop("is_censored"), censored)

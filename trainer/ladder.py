@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +54,48 @@ class Climbed:
     stopping: str
 
 
-def climb(learned: Rows, to_ms: int, params: FitParams) -> Climbed:
-    """Grow trees on all but the latest part of `learned`, which ends before to_ms; stop and calibrate by that part."""
-    return grow(learned.frame["occurred_at_ms"].to_numpy(), learned.vectors, learned.is_fraud, to_ms, params, NAMES)
+class Fits(Protocol):
+    """The fits of one period's rows."""
+
+    def whole(self) -> xgb.Booster:
+        """Trees of all rows, as many as the settings say."""
+
+    def stopped(self, later_from_ms: int) -> tuple[xgb.Booster, int]:
+        """Trees of the rows before later_from_ms, as many as the others reward; and how many these are."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFits:
+    """Fits in this process, of rows in order of time: times_ms and is_fraud [rows], vectors [rows, names]."""
+
+    times_ms: npt.NDArray[np.int64]
+    vectors: Floats
+    is_fraud: Floats
+    params: FitParams
+    names: Sequence[str] = NAMES
+
+    @classmethod
+    def of(cls, rows: Rows, params: FitParams) -> LocalFits:
+        """The fits of rows that are here."""
+        return cls(rows.frame["occurred_at_ms"].to_numpy(), rows.vectors, rows.is_fraud, params)
+
+    def whole(self) -> xgb.Booster:
+        """Trees of all rows."""
+        return fit(self.vectors, self.is_fraud, self.params, self.names)
+
+    def stopped(self, later_from_ms: int) -> tuple[xgb.Booster, int]:
+        """Trees of the earlier rows, stopped by the later ones."""
+        at, vectors, is_fraud = int(np.searchsorted(self.times_ms, later_from_ms)), self.vectors, self.is_fraud
+        return fit_stopped(vectors[:at], is_fraud[:at], vectors[at:], is_fraud[at:], self.params, self.names)
+
+
+def climb(learned: Rows, to_ms: int, params: FitParams, fits: Fits | None = None) -> Climbed:
+    """Grow trees on all but the latest part of `learned`, which ends before to_ms; stop and calibrate by that part.
+
+    fits: those of these very rows, where they are not made in this process.
+    """
+    here = LocalFits.of(learned, params)
+    return _climbed(fits or here, here, to_ms)
 
 
 def grow(
@@ -68,15 +107,21 @@ def grow(
     names: Sequence[str],
 ) -> Climbed:
     """As `climb`, of rows in order of time: times_ms and is_fraud [rows], vectors [rows, names]."""
+    here = LocalFits(times_ms, vectors, is_fraud, params, names)
+    return _climbed(here, here, to_ms)
+
+
+def _climbed(fits: Fits, here: LocalFits, to_ms: int) -> Climbed:
+    times_ms, vectors, is_fraud, params = here.times_ms, here.vectors, here.is_fraud, here.params
     later_from_ms = to_ms - int(min(STOP_DAYS_MAX * DAY_MS, STOP_SHARE * (to_ms - int(times_ms[0]))))
     later = slice(int(np.searchsorted(times_ms, later_from_ms)), len(times_ms))
     earlier = slice(0, later.start)
     later_rows, later_fraud = len(times_ms) - later.start, int(is_fraud[later].sum())
     if min(int(is_fraud[earlier].sum()), later_fraud) < STOP_FRAUD_MIN or later_fraud == later_rows:
-        booster = fit(vectors, is_fraud, params, names)
+        booster = fits.whole()
         why = f"not stopped early: {later_fraud} fraud in the latest {later_rows} rows, {STOP_FRAUD_MIN} needed"
         return Climbed(booster, booster, Calibration(reason=f"not calibrated: {why}"), params.rounds, why)
-    booster, rounds = fit_stopped(vectors[earlier], is_fraud[earlier], vectors[later], is_fraud[later], params, names)
+    booster, rounds = fits.stopped(later_from_ms)
     calibration = platt(score(booster, vectors[later]), is_fraud[later])
     why = f"{rounds} of at most {params.rounds} rounds, by the log loss of the latest {later_rows} training rows"
     return Climbed(booster, folded(booster, calibration), calibration, rounds, why)

@@ -4,11 +4,12 @@ Rule 1. The order is the logs' own: cards by `transactions`, terminals by `termi
         and the parity meter have it. Nothing is sorted by time.
 Rule 2. The fold is the stream's own (fraud/fold.py).
 Rule 3. What the lake does not hold yet, or not any more, is left out; a gap in it is refused by the lake.
+Rule 4. Entities know nothing of each other: a slice of the cards or terminals of a partition, folded alone, gets equal vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,8 @@ _LOG: Final = [
 ]  # fmt: skip
 _IDENTITY: Final = {"transaction_id": pl.String, "card_id": pl.String, "occurred_at_ms": pl.Int64}
 
+CARD_COLUMNS: Final = len(REQUEST_NAMES) + len(CARD_NAMES)
+
 Int64s = npt.NDArray[np.int64]
 
 
@@ -39,12 +42,35 @@ class NothingToReplayError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Cards:
-    """The accepted transactions of one partition, by offset."""
+class Slice:
+    """A share of the entities of a log: those whose id hashes to `number` of `of`; by default all."""
+
+    number: int = 0
+    of: int = 1
+
+    def rows(self, frame: pl.DataFrame, id_column: str) -> pl.DataFrame:
+        """The rows of these entities, in their order."""
+        return frame if self.of == 1 else frame.filter(slice_numbers(frame[id_column], self.of) == self.number)
+
+
+EVERY: Final = Slice()
+
+
+def slice_numbers(ids: pl.Series, of: int) -> pl.Series:
+    """The slice that each id is in, 0 <= number < of; null for no id. The same on every machine."""
+    distinct = ids.unique()
+    numbers = pl.Series("number", [None if each is None else known_hash(each) % of for each in distinct], pl.Int32)
+    by_id = pl.DataFrame([distinct.alias("id"), numbers])
+    return ids.alias("id").to_frame().join(by_id, on="id", how="left", maintain_order="left")["number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """The accepted transactions of one partition, by offset, which ascends. vectors: float32 [rows, CARD_COLUMNS]."""
 
     offsets: Int64s
     card_ids: pl.Series
-    hashes: npt.NDArray[np.uint64]
+    terminal_ids: pl.Series
     vectors: Floats
 
 
@@ -54,16 +80,10 @@ def replayed(lake: Lake, from_ms: int = 0, to_ms: int = 1 << 62) -> pl.DataFrame
     Every log is read from its beginning on: what happened before from_ms is part of a vector. Raises NothingToReplayError,
     LakeGapError.
     """
-    cards = {p: _fold_cards(lake, p) for p in lake.partitions(topics.TRANSACTIONS.name)}
+    cards = {p: fold_cards(lake, p) for p in lake.partitions(topics.TRANSACTIONS.name)}
     if not any(len(each.offsets) for each in cards.values()):
         raise NothingToReplayError(f"the lake {lake.root} has no transactions: let some stream first")
-    parts = [
-        part
-        for partition in lake.partitions(topics.TERMINAL_LOG.name)
-        for part in _fold_terminals(lake, partition, cards, from_ms, to_ms)
-    ]
-    empty = pl.DataFrame(schema={**_IDENTITY, **dict.fromkeys(NAMES, pl.Float32)})
-    return pl.concat([empty, *parts])
+    return fold_every_terminal(lake, cards, from_ms, to_ms)
 
 
 def served_or_replayed(lake: Lake, from_ms: int, to_ms: int) -> pl.LazyFrame:
@@ -79,36 +99,53 @@ def served_or_replayed(lake: Lake, from_ms: int, to_ms: int) -> pl.LazyFrame:
     return pl.concat([again, served]).lazy()
 
 
-def _fold_cards(lake: Lake, partition: int) -> _Cards:
+def fold_cards(lake: Lake, partition: int, keys: Slice = EVERY) -> Cards:
+    """The card stage over a partition of `transactions`. Raises LakeGapError."""
     fold = CardFold(keep_changes=False)
     offsets: list[Int64s] = [np.empty(0, np.int64)]
-    ids = [pl.Series("card_id", [], pl.String)]
-    hashes: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
-    vectors: list[Floats] = [np.empty((0, len(REQUEST_NAMES) + len(CARD_NAMES)), np.float32)]
+    ids = [pl.DataFrame(schema={"card_id": pl.String, "terminal_id": pl.String})]
+    vectors: list[Floats] = [np.empty((0, CARD_COLUMNS), np.float32)]
     for frame in _chunks(lake, topics.TRANSACTIONS.name, partition, ["log_offset", "refused", *_TRANSACTION]):
-        good = frame.filter(pl.col("refused").is_null())
+        good = keys.rows(frame.filter(pl.col("refused").is_null()), "card_id")
         table = checked(good.select(_TRANSACTION))
         told = card_columns(table)
         result = fold.apply(table["card_id"].to_list(), told)
         kept = result.outcome == ACCEPTED
         offsets.append(good["log_offset"].to_numpy()[kept])
-        ids.append(table["card_id"].filter(pl.Series(kept)))
-        hashes.append(told.transaction_hash[kept])
+        ids.append(table.select("card_id", "terminal_id").filter(pl.Series(kept)))
         vectors.append(result.vectors[kept])
-    return _Cards(np.concatenate(offsets), pl.concat(ids), np.concatenate(hashes), np.concatenate(vectors))
+    of = pl.concat(ids)
+    return Cards(np.concatenate(offsets), of["card_id"], of["terminal_id"], np.concatenate(vectors))
+
+
+def fold_every_terminal(
+    lake: Lake, cards: Mapping[int, Cards], from_ms: int, to_ms: int, keys: Slice = EVERY
+) -> pl.DataFrame:
+    """The terminal stage over all partitions of `terminal-log`; returns what replayed() does. Raises LakeGapError.
+
+    cards: what fold_cards gave, by partition of `transactions`.
+    """
+    parts = [
+        part
+        for partition in lake.partitions(topics.TERMINAL_LOG.name)
+        for part in _fold_terminals(lake, partition, cards, from_ms, to_ms, keys)
+    ]
+    empty = pl.DataFrame(schema={**_IDENTITY, **dict.fromkeys(NAMES, pl.Float32)})
+    return pl.concat([empty, *parts])
 
 
 def _fold_terminals(
-    lake: Lake, partition: int, cards: dict[int, _Cards], from_ms: int, to_ms: int
+    lake: Lake, partition: int, cards: Mapping[int, Cards], from_ms: int, to_ms: int, keys: Slice
 ) -> Iterator[pl.DataFrame]:
     fold = TerminalFold(keep_changes=False)
-    for frame in _chunks(lake, topics.TERMINAL_LOG.name, partition, _LOG):
+    for every in _chunks(lake, topics.TERMINAL_LOG.name, partition, _LOG):
+        frame = keys.rows(every, "terminal_id")
         is_label = (frame["origin_topic"] == topics.LABELS.name).to_numpy()
         origins, at = frame["origin_partition"].to_numpy(), _places(frame, is_label, cards)
         known = np.flatnonzero(is_label | (at >= 0))
         log, is_label, origins, at = frame[known], is_label[known], origins[known], at[known]
         card_ids = np.full(len(log), "", object)
-        vectors = np.full((len(log), len(REQUEST_NAMES) + len(CARD_NAMES)), np.nan, np.float32)
+        vectors = np.full((len(log), CARD_COLUMNS), np.nan, np.float32)
         for origin, of in cards.items():
             mine = np.flatnonzero(~is_label & (origins == origin))
             card_ids[mine], vectors[mine] = of.card_ids.gather(at[mine]).to_numpy(), of.vectors[at[mine]]
@@ -129,7 +166,7 @@ def _fold_terminals(
         yield pl.DataFrame([*identity, pl.Series("occurred_at_ms", times[wanted]), *columns])
 
 
-def _places(frame: pl.DataFrame, is_label: npt.NDArray[np.bool_], cards: dict[int, _Cards]) -> Int64s:
+def _places(frame: pl.DataFrame, is_label: npt.NDArray[np.bool_], cards: Mapping[int, Cards]) -> Int64s:
     """Where each transaction of the log stands among the cards' accepted ones; -1 for labels and what is not there."""
     origins, offsets = frame["origin_partition"].to_numpy(), frame["origin_offset"].to_numpy()
     places = np.full(len(offsets), -1, np.int64)

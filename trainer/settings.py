@@ -6,6 +6,7 @@ Rule 1. Everything that changes what a model learns from stands here or on the c
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -38,6 +39,17 @@ class TrainerSettings(StackSettings):
     )
     train_replay: bool = Field(
         False, description="compute vectors of other features again from the lake's logs, to learn from them too"
+    )
+    train_engine: Literal["local", "spark"] = Field(
+        "local", description="where vectors are computed and trees are grown; spark: docs/scale-out.md"
+    )
+    spark_master: str = Field(
+        "local[2]",
+        pattern=r"^(local(\[(\d+|\*)\])?|spark://\S+|k8s://\S+|yarn)$",
+        description="where Spark runs: local[TASKS], spark://HOST:PORT, k8s://..., yarn",
+    )
+    spark_memory_mib: int = Field(
+        2048, ge=512, description="MiB of heap of Spark's driver; with a local master that is all of Spark's JVM"
     )
     train_rows_min: int = Field(1_000, ge=2, description="fewer training rows than this are refused")
     train_fraud_min: int = Field(10, ge=1, description="fewer frauds than this in training or validation are refused")

@@ -38,12 +38,13 @@ from fraud.model import (
 )
 from fraud.windows import DAY_MS
 from trainer.calibration import folded
-from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, declined_in, rows_for
+from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, labels_and_declined, rows_for
+from trainer.engine import Engine, Read
 from trainer.evaluate import threshold_for_budget
-from trainer.fit import FitParams, fit, score, to_bytes
+from trainer.fit import FitParams, score, to_bytes
 from trainer.gate import PROMOTED, REJECTED, reference_vectors, usable_champion, verdict
 from trainer.judgement import Budget, Judgement, Soundness, judge, ladder_numbers, shap_importances, soundness
-from trainer.ladder import RUNGS, SERVED, Climbed, climb
+from trainer.ladder import RUNGS, SERVED, Climbed, Fits, LocalFits, climb
 from trainer.model_card import CardFacts, card_text
 from trainer.promise import canaries, promise_of
 from trainer.replay import NothingToReplayError, served_or_replayed
@@ -108,12 +109,29 @@ def latest_event_time_ms(lake: Lake, replay: bool = False) -> int:
     return int(newest) + 1
 
 
-def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Trained:
+class LocalEngine:
+    """Rows and fits of this process."""
+
+    def read(self, lake: Lake, plan: TrainPlan) -> Read:
+        """Vectors as they were served (with `replay` also those computed again), with their labels."""
+        vectors = _vectors(lake, plan)
+        told = "served, the missing ones replayed" if plan.replay else "served"
+        return Read(_labelled_rows(lake, plan, vectors), vectors, told)
+
+    def fits(self, rows: Rows, params: FitParams) -> Fits | None:
+        """None: whoever has the rows fits them."""
+        return None
+
+
+LOCAL: Final = LocalEngine()
+
+
+def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report, engine: Engine = LOCAL) -> Trained:
     """Run the plan. Raises TrainRefusedError when there is too little to learn from."""
     report("read", 2, f"lake {lake.root}")
     split = plan.split
-    vectors = _vectors(lake, plan)
-    rows = _labelled_rows(lake, plan, vectors)
+    read = engine.read(lake, plan)
+    rows = read.rows
     hidden = f", {rows.censored} declined ones without a label left out" if rows.censored else ""
     known = f"labels known before {moment(plan.as_of_ms)}{hidden}"
     report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, {known}")
@@ -123,22 +141,23 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report) -> Tra
     sound = soundness(
         learned,
         validation,
-        times_of(vectors, split.judged_from_ms, split.validation_to_ms),
+        times_of(read.events, split.judged_from_ms, split.validation_to_ms),
         split.validation_to_ms,
         None if champion[0] is None else reference_vectors(champion[0]),
     )
     report("fit", 30, f"{len(learned)} rows to be judged on {len(validation)} that follow")
-    climbed = climb(learned, split.judged_to_ms, plan.params)
+    climbed = climb(learned, split.judged_to_ms, plan.params, engine.fits(learned, plan.params))
     report("evaluate", 50, f"validation {moment(split.validation_from_ms)} .. {moment(split.validation_to_ms)}")
     budget = Budget(plan.alerts_per_day_max, COSTS, _SAMPLE_SEED)
     judgement = judge(climbed, learned, rows, validation, split, budget)
     scores = judgement.scores
     gate = verdict(champion, judgement.judged, judgement.ladder, sound.faults, plan.alerts_per_day_max, _SAMPLE_SEED)
     report("fit-final", 65, f"{len(final)} rows, {final.fraud} fraud")
-    grown = fit(final.vectors, final.is_fraud, replace(plan.params, rounds=climbed.rounds))
+    params = replace(plan.params, rounds=climbed.rounds)
+    grown = (engine.fits(final, params) or LocalFits.of(final, params)).whole()
     booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    told = _Run(climbed, judgement, sound, gate, before, rows.censored, plan.replay)
+    told = _Run(climbed, judgement, sound, gate, before, rows.censored, read.vectors)
     trained = _publish(store, plan, final, booster, told)
     report(trained.outcome, 100, f"{trained.version}: {trained.reason}")
     return trained
@@ -154,7 +173,7 @@ class _Run:
     gate: Gate
     before: Aliases
     censored: int
-    replayed: bool
+    vectors: str
 
 
 def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
@@ -162,7 +181,7 @@ def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
     try:
         if plan.replay:
             split = plan.split
-            return served_or_replayed(lake, min(split.judged_from_ms, split.final_from_ms), split.as_of_ms)
+            return served_or_replayed(lake, split.from_ms, split.as_of_ms)
         return lake.scan(topics.FEATURES.name, FEATURE_HASH)
     except NothingToReplayError as error:
         raise TrainRefusedError(str(error)) from error
@@ -171,16 +190,7 @@ def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
 
 
 def _labelled_rows(lake: Lake, plan: TrainPlan, features: pl.LazyFrame) -> Rows:
-    try:
-        labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
-    except FileNotFoundError as error:
-        raise TrainRefusedError(
-            f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
-        ) from error
-    try:
-        declined = declined_in(lake.scan(topics.SCORES.name), labels)
-    except FileNotFoundError:
-        declined = None  # nothing was scored, so nothing was declined
+    labels, declined = labels_and_declined(lake)
     return rows_for(features, labels, plan.split, plan.maturity, declined)
 
 
@@ -284,7 +294,7 @@ def _told(
         "calibration": climbed.calibration,
         "stopping": climbed.stopping,
         "faults": sound.faults,
-        "vectors": "served, the missing ones replayed" if run.replayed else "served",
+        "vectors": run.vectors,
         "declined_left_out": run.censored,
         "constant_features": sound.constant,
         "importances": {name: round(value, 6) for name, value in importances},

