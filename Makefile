@@ -6,6 +6,7 @@ VENV := .venv
 UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPARK := $(VENV)/.installed-spark
 
 .PHONY: help setup demo up down test quick check format docs bench bench-parts clean
 
@@ -30,6 +31,11 @@ $(STAMP): $(UV) pyproject.toml requirements.lock
 	@$(RUN)/python -m adapters.compile_fold
 	@touch $@
 
+$(SPARK): $(STAMP)
+	@echo "installing Spark, which the tests need (once; half a gigabyte)"
+	@$(UV) pip install --quiet --compile-bytecode --python $(RUN)/python --group spark -c requirements.lock
+	@touch $@
+
 demo: setup ## stream a history, train, and show live alerts; Ctrl-C ends it, the next start goes on
 	@$(RUN)/fraudstream demo $(ARGS)
 
@@ -39,13 +45,13 @@ up: setup ## start the stack in the background
 down: setup ## end the stack
 	@$(RUN)/fraudstream down
 
-test: setup ## every test this machine can run; the header names the real backends
+test: $(SPARK) ## every test this machine can run; the header names the real backends
 	@$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-quick: setup ## the unit and parity tests, without the long one
+quick: $(SPARK) ## the unit and parity tests, without the long one
 	@$(RUN)/python -m pytest --numprocesses 2 --dist loadfile -m "not volume and not soak" tests/unit tests/parity $(ARGS)
 
-check: setup ## lint, format, types, import rule
+check: $(SPARK) ## lint, format, types, import rule
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
 	@$(RUN)/mypy
