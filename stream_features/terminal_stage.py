@@ -206,6 +206,7 @@ def _concatenate(batches: Sequence[Batch]) -> TerminalColumns:
         amount_minor=np.concatenate([of(batch, "amount_minor", 0, "<i8") for batch in batches]),
         card_hash=np.concatenate([cards(batch) for batch in batches]),
         is_fraud=np.concatenate([of(batch, "is_fraud", 0, "|u1") for batch in batches]),
+        is_striking=np.concatenate([of(batch, "is_striking", 0, "|u1") for batch in batches]),
     )
 
 

@@ -97,7 +97,7 @@ class VectorReader:
         told = CardColumns.bare([1], [0], [1])
         of_terminal = TerminalColumns(
             np.zeros(1, np.uint8), told.transaction_hash, told.occurred_at_ms, told.amount_minor, told.terminal_hash,
-            np.zeros(1, np.uint8),
+            np.zeros(1, np.uint8), np.zeros(1, np.uint8),
         )  # fmt: skip
         logs = told.events().tobytes(), of_terminal.events().tobytes()
         stored = [Stored(log, None, 0) for log in logs]

@@ -37,6 +37,7 @@ def terminals(*rows: tuple[int, int, int, int], of: TerminalFold | None = None) 
         np.full(len(rows), 500),
         np.full(len(rows), 7, np.uint64),
         np.array(frauds, np.uint8),
+        np.zeros(len(rows), np.uint8),
     )
     return (TerminalFold() if of is None else of).apply(["t1"] * len(rows), columns)
 
