@@ -11,6 +11,8 @@ Rule 4. A label changes what is known of the transaction with its id hash and ti
         expired    occurred_at_ms <= newest.t - 2 spans: no window of an acceptable transaction reaches it;
         unknown    the terminal has no such transaction (yet): the label changes nothing, then or later;
         applied    from here on. A later label that says otherwise reverses it.
+Rule 5. What a transaction's amount was beside its card's typical one is found as it arrives, by rule 1, and stays with it: what arrives
+        late later changes neither whether it is usual nor its ratio, nor whether it is striking for its terminal.
 """
 
 from __future__ import annotations

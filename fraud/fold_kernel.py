@@ -782,16 +782,20 @@ def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None
 
 @inlined
 def usual_amounts(pool: Words, table: Words, slot: int, position: int, low: int, windows: int) -> tuple[int, int]:
-    """(sum, count) of the usual amounts of events low .. position - 1, which are the longest window."""
-    start, length, kept = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_RATIOS - 2
-    total, count, first, end, sign = 0, 0, low, position, 1
-    if position == length:
-        total, count = table[slot, kept], table[slot, kept + 1]
-        first, end, sign = table[slot, TAIL + windows - 1], low, -1
-    for row in range(start + first, start + end):
+    """(sum, count) of the usual amounts of events low .. position - 1, which are the longest window: those of the newest one,
+    less what has left it, and for a late event less what is after it, with what had not left it yet."""
+    start, length, tail = table[slot, START], table[slot, LENGTH], table[slot, TAIL + windows - 1]
+    kept = table.shape[1] - RECENT_RATIOS - 2
+    total, count = table[slot, kept], table[slot, kept + 1]
+    for row in range(start + tail, start + low):
         if pool[row, VALUE + PLACE] < 0:
-            total += sign * pool[row, AMOUNT]
-            count += sign
+            total, count = total - pool[row, AMOUNT], count - 1
+    for row in range(start + low, start + tail):
+        if pool[row, VALUE + PLACE] < 0:
+            total, count = total + pool[row, AMOUNT], count + 1
+    for row in range(start + position, start + length):
+        if pool[row, VALUE + PLACE] < 0:
+            total, count = total - pool[row, AMOUNT], count - 1
     return total, count
 
 

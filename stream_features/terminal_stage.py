@@ -221,7 +221,7 @@ def _refusal(batches: Sequence[Batch], outcome: np.ndarray[Any, Any], row: int) 
         if at < batch.rows:
             break
         at -= batch.rows
-    names = [name for name in batch.columns if name not in ("vector", "transaction_hash")]
+    names = [name for name in batch.columns if name not in ("vector", "transaction_hash", "is_striking")]
     body = {
         name: batch.text(name)[at] if isinstance(batch.columns[name], list) else int(batch.array(name)[at])
         for name in names

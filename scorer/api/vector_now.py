@@ -31,6 +31,7 @@ NEEDS_TRANSACTION: Final = (
     "card_amount_over_mean_30d",
     "card_amount_deviations_30d",
     "card_amount_over_recent_median",
+    "card_amount_over_typical",
     "card_distance_km_since_last",
     "card_speed_kmh_since_last",
     "card_new_device",
