@@ -139,7 +139,10 @@ class SaidAnew(CardOracle):
 
 @pytest.mark.parametrize(
     ("oracle", "caught"),
-    [(MeanOfAll, {"card_amount_over_typical"}), (SaidAnew, {"card_amount_over_typical", "card_max_amount_over_typical_7d"})],
+    [
+        (MeanOfAll, {"card_amount_over_typical"}),
+        (SaidAnew, {"card_amount_over_typical", "card_max_amount_over_typical_7d"}),
+    ],
 )
 def test_a_typical_amount_that_is_not_what_it_was_on_arrival_is_caught(
     oracle: Callable[[], CardOracle], caught: set[str]

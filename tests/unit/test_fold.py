@@ -114,7 +114,9 @@ def test_what_an_amount_was_on_arrival_is_not_said_anew_when_a_late_one_arrives(
     three = [(i, TEN + i, 1000) for i in range(3)]
     unusual, late = (3, TEN + 5 * HOUR_MS, 5000), [(10 + i, TEN + HOUR_MS, 3000) for i in range(9)]
     vector = cards(*three, unusual, *late, (30, TEN + 6 * HOUR_MS, 2500)).vectors[-1]
-    assert value(vector, "card_amount_over_typical") == 1  # (3 * 1000 + 9 * 3000) / 12: without the 5000, which is usual now
+    assert (
+        value(vector, "card_amount_over_typical") == 1
+    )  # (3 * 1000 + 9 * 3000) / 12: without the 5000, which is usual now
     assert value(vector, "card_max_amount_over_typical_7d") == 5
 
 
@@ -127,7 +129,9 @@ def test_an_amount_is_striking_above_the_limit_or_above_two_and_a_half_times_the
     result = cards((1, TEN, 22_000), (2, TEN + 1, 22_001), (3, TEN + 2, 55_002), (4, TEN + 3, 100))
     amounts = np.array([22_000, 22_001, 55_002, 100])
     assert fold.is_striking(result.vectors, amounts).tolist() == [0, 1, 1, 0]
-    assert fold.is_striking(cards((1, TEN, 1000), (2, TEN + 1, 2500), (3, TEN + 2, 4376)).vectors, amounts[3:]).tolist() == [0, 0, 1]
+    assert fold.is_striking(
+        cards((1, TEN, 1000), (2, TEN + 1, 2500), (3, TEN + 2, 4376)).vectors, amounts[3:]
+    ).tolist() == [0, 0, 1]
 
 
 def test_the_spread_of_the_largest_amounts_is_exact() -> None:

@@ -74,7 +74,9 @@ def test_the_largest_record_fits_in_a_producers_batch(kind: str) -> None:
 
 def test_card_vectors_of_a_release_without_striking_amounts_have_none() -> None:
     told = {**columns(), "transaction_hash": np.arange(3, dtype=np.uint64)}
-    batch = unpack(pack(packed.CARD_VECTORS, {**told, "is_striking": np.array([0, 1, 0], np.uint8)}, {}), [packed.CARD_VECTORS])
+    batch = unpack(
+        pack(packed.CARD_VECTORS, {**told, "is_striking": np.array([0, 1, 0], np.uint8)}, {}), [packed.CARD_VECTORS]
+    )
     assert batch.array("is_striking").tolist() == [0, 1, 0]
     known = dict(packed.COLUMNS[packed.CARD_VECTORS])
     del known["is_striking"]
