@@ -20,7 +20,7 @@ def compile_fold() -> None:
     for kind in (TRANSACTION, LABEL):
         kinds, genuine = np.array([kind], np.uint8), np.array([0], np.uint8)
         columns = (told.transaction_hash, told.occurred_at_ms, told.amount_minor, told.transaction_hash)
-        terminal.apply(["terminal"], TerminalColumns(kinds, *columns, genuine))
+        terminal.apply(["terminal"], TerminalColumns(kinds, *columns, genuine, genuine))
     terminal.read("terminal", 0)
     for fold in (card, terminal):
         for entity, _, log in fold.take_changes():

@@ -34,7 +34,7 @@ from fraud.alert import Alert
 from fraud.columns import TerminalColumns, known_hash, transaction_hashes
 from fraud.decision import APPROVE, COSTS, DECLINE, Costs, decide, explored
 from fraud.features import FEATURE_HASH, NAMES
-from fraud.fold import LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.fold import LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
 from fraud.model import Floats
 from fraud.transaction import LEDGER_CURRENCY
 from fraud.windows import DAY_MS, HOUR_MS
@@ -161,7 +161,8 @@ class Loop:
         table = checked(rows.drop("is_fraud", "source"))
         told = card_columns(table)
         card = self.cards.apply(table["card_id"].to_list(), told)
-        terminal_ids, log, place = self._terminal_log(table, told.occurred_at_ms, at_ms)
+        striking = is_striking(card.vectors, told.amount_minor)
+        terminal_ids, log, place = self._terminal_log(table, striking, told.occurred_at_ms, at_ms)
         terminal = self.terminals.apply(terminal_ids, log)
         vectors = np.concatenate([card.vectors, terminal.vectors[place]], axis=1)
         scored = self.model.score(vectors)
@@ -177,7 +178,7 @@ class Loop:
         self._tell_desk(rows, scored, decision)
 
     def _terminal_log(
-        self, table: pl.DataFrame, times: npt.NDArray[np.int64], at_ms: int
+        self, table: pl.DataFrame, striking: npt.NDArray[np.uint8], times: npt.NDArray[np.int64], at_ms: int
     ) -> tuple[list[str], TerminalColumns, npt.NDArray[np.int64]]:
         """Transactions with the labels that become known among them, and where each transaction stands."""
         labels = self.desk.due(at_ms + STEP_MS - 1)
@@ -205,6 +206,7 @@ class Loop:
                 column(table["amount_minor"].to_numpy(), 0, np.int64),
                 column(paying, 0, np.uint64),
                 column(0, [label.is_fraud for label in labels], np.uint8),
+                column(striking, 0, np.uint8),
             ),
             at,
         )

@@ -51,7 +51,7 @@ def histories(stage: Stage, entities: int, per_day: float) -> Iterator[list[Chan
             yield cards.take_changes()
         else:
             terminals = TerminalFold()
-            terminals.apply(ids, TerminalColumns(zeros, hashes, times, amounts, others, zeros))
+            terminals.apply(ids, TerminalColumns(zeros, hashes, times, amounts, others, zeros, zeros))
             yield terminals.take_changes()
 
 

@@ -158,7 +158,7 @@ def streams(table: pl.DataFrame, with_changes: bool) -> list[Stream]:
     cards, terminals = table["card_id"].to_list(), table["terminal_id"].to_list()
     paid, zeros = card_columns(table), np.zeros(table.height, np.uint8)
     hashes = np.array([known_hash(i) for i in cards], np.uint64)
-    log = TerminalColumns(zeros, paid.transaction_hash, paid.occurred_at_ms, paid.amount_minor, hashes, zeros)
+    log = TerminalColumns(zeros, paid.transaction_hash, paid.occurred_at_ms, paid.amount_minor, hashes, zeros, zeros)
     return [
         Stream(CardFold(keep_changes=with_changes), cards, paid, with_changes),
         Stream(TerminalFold(keep_changes=with_changes), terminals, log, with_changes),

@@ -67,7 +67,7 @@ def measure(cards: int, per_day: float) -> None:
         card_store.fold.apply([f"c{i}" for i in of_card.tolist()], paid)  # type: ignore[arg-type, call-arg]  # a CardFold
         log = TerminalColumns(
             np.zeros(size, np.uint8), paid.transaction_hash, times, paid.amount_minor, of_card.astype(np.uint64) + 1,
-            np.zeros(size, np.uint8),
+            np.zeros(size, np.uint8), np.zeros(size, np.uint8),
         )  # fmt: skip
         terminal_store.fold.apply([f"t{i}" for i in of_terminal.tolist()], log)  # type: ignore[arg-type]  # a TerminalFold
         card_store.take()

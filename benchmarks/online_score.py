@@ -61,7 +61,9 @@ def _terminal_logs() -> list[Change]:
         times = BEGIN_MS + np.sort(rng.integers(0, 30 * DAY_MS, rows))
         hashes, cards = (rng.integers(1, high, rows).astype(np.uint64) for high in (2**62, 2_000))
         amounts = rng.integers(1, 20_000, rows)
-        fold.apply([f"m{terminal}"] * rows, TerminalColumns(zeros + TRANSACTION, hashes, times, amounts, cards, zeros))
+        fold.apply(
+            [f"m{terminal}"] * rows, TerminalColumns(zeros + TRANSACTION, hashes, times, amounts, cards, zeros, zeros)
+        )
     return fold.take_changes()
 
 

@@ -1,7 +1,8 @@
 """What the fold takes of transactions and labels: columns of numbers, and events, which are rows of 64-bit words.
 
 Rule 1. An id counts as its 64-bit hash, a country as the two bytes of its code; 0 says that there is none.
-Rule 2. An event is what an entity's log keeps of a transaction: the words of EVENT_WORDS, little endian, in that order.
+Rule 2. An event is what an entity's log keeps of a transaction: the words of CARD_EVENT or TERMINAL_EVENT, little endian, in that
+        order; with an amount stands whether it is striking, with a place what the amount was beside the card's typical one.
 Rule 3. Transactions of version 1 have no merchant, device, country and place; nothing else tells them from version 2.
 """
 
@@ -29,6 +30,7 @@ TERMINAL_EVENT: Final = ("occurred_at_ms", "amount_minor", "transaction_hash", "
 
 TRANSACTION: Final = 0
 LABEL: Final = 1
+STRIKING_SHIFT: Final = 62  # of the bit in a terminal's word of the amount; amounts take 40
 NOWHERE_CDEG: Final = -32768  # in both coordinates, where there is no place
 _HASHES_KEPT: Final = 1 << 17
 
@@ -119,8 +121,8 @@ class CardColumns:
 class TerminalColumns:
     """Rows of a terminals' log as their fold takes them.
 
-    kind: TRANSACTION or LABEL. occurred_at_ms of a label is its transaction's. amount_minor and card_hash (known_hash) count for
-    transactions, is_fraud (0 or 1) for labels.
+    kind: TRANSACTION or LABEL. occurred_at_ms of a label is its transaction's. amount_minor, card_hash (known_hash) and is_striking
+    (fraud.fold.is_striking, 0 or 1) count for transactions, is_fraud (0 or 1) for labels.
     """
 
     kind: Bytes
@@ -129,6 +131,7 @@ class TerminalColumns:
     amount_minor: Int64s
     card_hash: Hashes
     is_fraud: Bytes
+    is_striking: Bytes
 
     def __len__(self) -> int:
         return len(self.occurred_at_ms)
@@ -140,7 +143,8 @@ class TerminalColumns:
         """int64 [rows, TERMINAL_EVENT]. Raises ValueError for columns of unequal length and numbers out of their range."""
         _check_lengths(self)
         _check_amounts(self.amount_minor)
-        return _words(self.occurred_at_ms, self.amount_minor, self.transaction_hash, self.card_hash)
+        told = self.amount_minor | (self.is_striking == 1).astype(np.int64) << STRIKING_SHIFT
+        return _words(self.occurred_at_ms, told, self.transaction_hash, self.card_hash)
 
 
 def _rows_of(columns: _C, rows: slice | Int64s) -> _C:
@@ -159,7 +163,10 @@ def _check_amounts(amounts: Int64s) -> None:
 
 
 def _packed_place(country: Int64s, latitude: Int64s, longitude: Int64s) -> Int64s:
-    """country in bits 0 .. 15, latitude in 16 .. 31, longitude in 32 .. 47, the two as 16-bit two's complement."""
+    """country in bits 0 .. 15, latitude in 16 .. 31, longitude in 32 .. 47, the two as 16-bit two's complement.
+
+    What the fold finds of the amount when the transaction arrives takes the bits above: fraud/fold_kernel.py.
+    """
     placed = (latitude != NOWHERE_CDEG) | (longitude != NOWHERE_CDEG)
     outside = placed & ((np.abs(latitude) > LATITUDE_MAX_CDEG) | (np.abs(longitude) > LONGITUDE_MAX_CDEG))
     if outside.any() or np.any((country < 0) | (country > 0xFFFF)):

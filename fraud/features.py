@@ -71,6 +71,13 @@ NAN: Final = float("nan")
 SMALL_AMOUNT_MINOR: Final = 500  # below 5 EUR: what a stolen card is tried with, and coffee
 NIGHT_HOURS: Final = 6  # night is 00:00 .. 05:59 UTC
 RECENT_AMOUNTS: Final = 16  # of how many amounts the median is taken: a few weeks of a card, sorted in no time
+USUAL_ALWAYS: Final = 3  # so many amounts are usual whatever they are: with fewer none can be compared
+USUAL_TIMES_MAX: Final = 3  # an amount above 3 times the typical one says nothing about what is typical
+TYPICAL_MINOR_MIN: Final = 100  # 1 EUR: below, a ratio says more about the small amounts before than about this one
+RECENT_RATIOS: Final = 32  # of how many transactions the largest ratio is taken: a week of a busy person's card
+RATIO_MAX: Final = 320  # what the ratio of an event is kept up to: in hundredths it fits into 15 bits
+STRIKING_RATIO: Final = 2.5  # a fraud with such an amount is explained by it, and says nothing about its terminal
+STRIKING_AMOUNT_MINOR: Final = 22_000  # nor does one above 220 EUR
 SPEED_MS_MIN: Final = 60_000  # places are a kilometre coarse: two seconds apart is no speed
 
 _LAST: Final = "the newest transaction not after this one, of 30 days"
@@ -157,6 +164,32 @@ CARD_HABIT: Final = FeatureView(
         Aggregate("age_days", "days", 0, 30, NAN, "since the card's first transaction in 30 days", windowed=False),
     ),
 )
+CARD_TYPICAL: Final = FeatureView(
+    Entity.CARD,
+    (DAYS_7,),
+    (
+        Aggregate(
+            "max_amount_over_typical",
+            "ratio",
+            0,
+            RATIO_MAX,
+            NAN,
+            "the largest amount_over_typical that an earlier transaction in the window had as it arrived, in whole hundredths, "
+            f"a larger one as {RATIO_MAX}; of the newest {RECENT_RATIOS} in the window",
+        ),
+        Aggregate(
+            "amount_over_typical",
+            "ratio",
+            0,
+            INF,
+            NAN,
+            f"this amount divided by the typical one, the mean of the usual amounts of 30 days, at least {TYPICAL_MINOR_MIN} "
+            f"minor units; an amount is usual that, as it arrived, was at most {USUAL_TIMES_MAX} times that mean, or had fewer "
+            f"than {USUAL_ALWAYS} usual ones before it",
+            windowed=False,
+        ),
+    ),
+)
 TERMINAL_HISTORY: Final = FeatureView(
     Entity.TERMINAL,
     (MINUTES_5, HOUR, HOURS_24, DAYS_7),
@@ -187,10 +220,29 @@ TERMINAL_RISK: Final = FeatureView(
             "how many of the newest matured transactions, one after the other, are known to be fraud (28 days)",
             windowed=False,
         ),
+        Aggregate(
+            "unexplained_fraud_streak",
+            "transactions",
+            0,
+            INF,
+            0,
+            "those of fraud_streak whose amount was not striking: neither above "
+            f"{STRIKING_AMOUNT_MINOR} minor units nor with a card_amount_over_typical above {STRIKING_RATIO}",
+            windowed=False,
+        ),
+        Aggregate(
+            "days_since_last_genuine",
+            "days",
+            7,
+            35,
+            NAN,
+            "since the newest matured transaction that is not known to be fraud (28 days)",
+            windowed=False,
+        ),
     ),
     delay_ms=7 * DAY_MS,
 )
-VIEWS: Final = (REQUEST, CARD_HISTORY, CARD_HABIT, TERMINAL_HISTORY, TERMINAL_RISK)
+VIEWS: Final = (REQUEST, CARD_HISTORY, CARD_HABIT, CARD_TYPICAL, TERMINAL_HISTORY, TERMINAL_RISK)
 
 
 def _features(view: FeatureView) -> list[Feature]:

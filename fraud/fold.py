@@ -11,6 +11,8 @@ Rule 4. A label changes what is known of the transaction with its id hash and ti
         expired    occurred_at_ms <= newest.t - 2 spans: no window of an acceptable transaction reaches it;
         unknown    the terminal has no such transaction (yet): the label changes nothing, then or later;
         applied    from here on. A later label that says otherwise reverses it.
+Rule 5. What a transaction's amount was beside its card's typical one is found as it arrives, by rule 1, and stays with it: what arrives
+        late later changes neither whether it is usual nor its ratio, nor whether it is striking for its terminal.
 """
 
 from __future__ import annotations
@@ -59,17 +61,25 @@ KERNEL_ORDER: Final[tuple[tuple[FeatureView, tuple[str, ...], tuple[str, ...]], 
             "new_device", "new_country", "new_merchant", "age_days",
         ),
     ),
+    (features.CARD_TYPICAL, ("max_amount_over_typical",), ("amount_over_typical",)),
     (features.TERMINAL_HISTORY, ("count", "sum_amount_minor", "distinct_cards", "small_share"), ()),
     (
         features.TERMINAL_RISK,
         ("matured_count", "fraud_count", "fraud_share"),
-        ("days_since_first_fraud", "days_since_last_fraud", "fraud_streak"),
+        (
+            "days_since_first_fraud", "days_since_last_fraud", "fraud_streak", "unexplained_fraud_streak",
+            "days_since_last_genuine",
+        ),
     ),
 )  # fmt: skip
-KERNEL_CONSTANTS: Final = ("SMALL_AMOUNT_MINOR", "NIGHT_HOURS", "RECENT_AMOUNTS", "SPEED_MS_MIN")
+KERNEL_CONSTANTS: Final = (
+    "SMALL_AMOUNT_MINOR", "NIGHT_HOURS", "RECENT_AMOUNTS", "SPEED_MS_MIN", "USUAL_ALWAYS", "USUAL_TIMES_MAX",
+    "TYPICAL_MINOR_MIN", "RECENT_RATIOS", "RATIO_MAX",
+)  # fmt: skip
 CARD_WIDTH: Final = len(features.REQUEST_NAMES) + len(features.CARD_NAMES)
 TERMINAL_WIDTH: Final = len(features.TERMINAL_NAMES)
 COSINES: Final = kernel.cosines()
+_RATIO: Final = features.NAMES.index("card_amount_over_typical")
 
 
 def check_kernel_order() -> None:
@@ -86,9 +96,21 @@ def check_kernel_order() -> None:
             raise TypeError(f"{view.entity} view {named} is not what the kernel writes, or its windows do not ascend")
     if features.CARD_HABIT.windows != features.CARD_HISTORY.windows[-1:]:
         raise TypeError("the kernel reads a card's habits in its longest window; fraud/features.py says another")
+    if features.CARD_TYPICAL.windows != features.CARD_HISTORY.windows[kernel.WEEK : kernel.WEEK + 1]:
+        raise TypeError(f"the kernel reads a card's largest ratio in window {kernel.WEEK} of its history; change both")
     for name in KERNEL_CONSTANTS:
         if getattr(kernel, name) != getattr(features, name):
             raise TypeError(f"{name} differs in fraud/features.py and fraud/fold_kernel.py: change both")
+
+
+def is_striking(vectors: Vectors, amount_minor: Int64s) -> npt.NDArray[np.uint8]:
+    """1 for each transaction whose amount explains a fraud by itself, as the terminals' fold wants to know; else 0.
+
+    vectors: float32 [rows, request + card features]. A card without a typical amount has a striking one only above the limit.
+    """
+    ratio = vectors[:, _RATIO]
+    striking = (ratio > np.float32(features.STRIKING_RATIO)) | (amount_minor > features.STRIKING_AMOUNT_MINOR)
+    return striking.astype(np.uint8)
 
 
 def _lengths(view: FeatureView) -> Int64s:
@@ -134,7 +156,7 @@ class CardFold(EntityState):
     event: ClassVar[tuple[str, ...]] = CARD_EVENT
     span_ms: ClassVar[int] = features.CARD_SPAN_MS
     windows_ms: ClassVar[Int64s] = _lengths(features.CARD_HISTORY)
-    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) * (1 + kernel.CARD_VALUES) + kernel.RECENT_AMOUNTS
+    table_words: ClassVar[int] = kernel.TAIL + len(windows_ms) * (1 + kernel.CARD_VALUES) + 2 + kernel.RECENT_RATIOS
 
     def apply(self, ids: list[str], columns: CardColumns) -> CardResult:
         """Read and add transactions in the order given. Entities that are not in memory begin without history: load() first.
@@ -256,8 +278,9 @@ class TerminalFold(EntityState):
             self._grow()
 
     def _events(self, rows: Int64s) -> Int64s:
-        known_fraud = rows[:, kernel.RISK] & 1
+        known_fraud, striking = rows[:, kernel.RISK] & kernel.KNOWN, rows[:, kernel.RISK] & kernel.STRIKING
         events = super()._events(np.repeat(rows, 1 + known_fraud, axis=0))
+        events[:, kernel.AMOUNT] |= np.repeat(striking // kernel.STRIKING, 1 + known_fraud) << kernel.STRIKING_SHIFT
         marks = (np.cumsum(1 + known_fraud) - 1)[known_fraud == 1]
         events[marks, kernel.AMOUNT], events[marks, kernel.VALUE] = kernel.FRAUD_MARK, 0
         return events

@@ -11,13 +11,19 @@ Rule 5. All kernels stand in this file: numba keeps machine code until the file 
     space   int64[1 + CLASSES]   rows in use, then the first free chunk of each size class (chained through TIME)
     table   int64[slots, width]  of each entity: START of its chunk, its size CLASS (2 ** CLASS rows, -1: no chunk), LENGTH,
                                  then per window the TAIL, its first event, and for windows that count them, distinct values;
-                                 of cards at the end the newest RECENT_AMOUNTS amounts, the newest last
+                                 of cards at the end the sum and the number of the usual amounts in the longest window, then the
+                                 newest RECENT_RATIOS amounts, the newest last, each with its ratio from bit AMOUNT_BITS on
 
 Distinct values. Each event has, per kind of value (cards: terminal, merchant, device, country; terminals: card), a LINK:
 2 * (distance back to the last event before with the same value, 0: none) + (1: superseded, a later one has it; absent values too).
 So the distinct values of the newest window are its events that are not superseded. For a window that ends before the newest
 event, an event counts as well if all that supersede it come after the end. The INDEX, a hash table in the chunk's own rows, finds
 the newest event of a value, and for cards that of a transaction id.
+
+Ratios. What an amount was beside the card's typical one is found once, when its transaction arrives, and stays with its event, in
+hundredths, from bit RATIO_SHIFT of its place on; the sign bit says that it was usual. The typical amount is the mean of the usual
+ones in the longest window, whose sum is added to at the head and taken from at the tail. Whether an amount is striking comes to
+a terminal with its transaction: in a log as bit STRIKING_SHIFT of the amount, in the pool in RISK.
 """
 
 from __future__ import annotations
@@ -48,6 +54,7 @@ TERMINAL_LINK, TERMINAL_SMALL, TERMINAL_INDEX = 12, 13, 14
 CARD_VALUES, TERMINAL_VALUES = 4, 1
 DEVICE, PLACE, ID = 2, 3, 4  # kinds of values; PLACE counts as its country; ID is indexed and has no link
 START, CLASS, LENGTH, TAIL = 0, 1, 2, 3
+WEEK: Final = 3  # which of a card's windows is that of the largest ratio
 LINE_WORDS: Final = 8  # of a cache line
 AHEAD, FAR_AHEAD = 3, 6  # how many rows ahead an entity's events are asked for, and before them its part of the table
 CLASSES: Final = 28
@@ -55,11 +62,25 @@ SMALLEST_CLASS: Final = 2
 
 ACCEPTED, DUPLICATE, TOO_LATE, LABEL_APPLIED, LABEL_UNKNOWN, LABEL_EXPIRED = 0, 1, 2, 3, 4, 5
 FRAUD_MARK, GENUINE_MARK = -1, -2
+AMOUNT_BITS: Final = 40  # of the largest amount
+AMOUNT_MASK: Final = (1 << AMOUNT_BITS) - 1
+RATIO_SHIFT: Final = 48
+RATIO_MASK: Final = 0x7FFF
+USUAL: Final = -(1 << 63)  # the sign bit of a place
+STRIKING_SHIFT: Final = 62
+# RISK, from the lowest bit on: known fraud; striking amount; 31 bits: known frauds without one so far; the rest: known frauds so far.
+KNOWN, STRIKING = 1, 2
+PLAIN_SHIFT, PLAIN_MASK, FRAUD_SHIFT = 2, 0x7FFFFFFF, 33
 
 # The same as in fraud/features.py, which fraud/fold.py checks: a kernel that takes them from there would outlive a change.
 SMALL_AMOUNT_MINOR: Final = 500
 NIGHT_HOURS: Final = 6
 RECENT_AMOUNTS: Final = 16
+RECENT_RATIOS: Final = 32
+USUAL_ALWAYS: Final = 3
+USUAL_TIMES_MAX: Final = 3
+TYPICAL_MINOR_MIN: Final = 100
+RATIO_MAX: Final = 320
 SPEED_MS_MIN: Final = 60_000
 
 NAN: Final = np.float32(np.nan)
@@ -727,7 +748,7 @@ def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: in
     start, end, is_newest = table[slot, START], table.shape[1], high == table[slot, LENGTH]
     size, count = 0, min(high - low, RECENT_AMOUNTS)
     for i in range(count, 0, -1):
-        amount, at = table[slot, end - i] if is_newest else pool[start + high - i, AMOUNT], size
+        amount, at = table[slot, end - i] & AMOUNT_MASK if is_newest else pool[start + high - i, AMOUNT], size
         while at > 0 and ascending[at - 1] > amount:
             ascending[at] = ascending[at - 1]
             at -= 1
@@ -738,16 +759,109 @@ def twice_recent_median(pool: Words, table: Words, slot: int, low: int, high: in
 
 
 @inlined
+def ratio_at(pool: Words, row: int) -> int:
+    """An event's amount in hundredths of the card's typical one as it arrived; 0 where there was none to compare with."""
+    ratio: int = (pool[row, VALUE + PLACE] >> RATIO_SHIFT) & RATIO_MASK
+    return ratio
+
+
+@inlined
 def remember_recent(pool: Words, table: Words, slot: int, position: int) -> None:
-    """Keep the newest amounts beside the entity: an event was added at `position`."""
-    start, length, first = table[slot, START], table[slot, LENGTH], table.shape[1] - RECENT_AMOUNTS
+    """Keep the newest amounts and ratios beside the entity: an event was added at `position`."""
+    start, length, width = table[slot, START], table[slot, LENGTH], table.shape[1]
+    count = 1
     if position == length - 1:
-        for i in range(first, table.shape[1] - 1):
+        for i in range(width - RECENT_RATIOS, width - 1):
             table[slot, i] = table[slot, i + 1]
-        table[slot, table.shape[1] - 1] = pool[start + position, AMOUNT]
     else:
-        for i in range(1, min(length, RECENT_AMOUNTS) + 1):
-            table[slot, table.shape[1] - i] = pool[start + length - i, AMOUNT]
+        count = min(length, RECENT_RATIOS)
+    for i in range(1, count + 1):
+        row = start + length - i
+        table[slot, width - i] = pool[row, AMOUNT] | ratio_at(pool, row) << AMOUNT_BITS
+
+
+@inlined
+def usual_amounts(pool: Words, table: Words, slot: int, position: int, low: int, windows: int) -> tuple[int, int]:
+    """(sum, count) of the usual amounts of events low .. position - 1, which are the longest window: those of the newest one,
+    less what has left it, and for a late event less what is after it, with what had not left it yet."""
+    start, length, tail = table[slot, START], table[slot, LENGTH], table[slot, TAIL + windows - 1]
+    kept = table.shape[1] - RECENT_RATIOS - 2
+    total, count = table[slot, kept], table[slot, kept + 1]
+    for row in range(start + tail, start + low):
+        if pool[row, VALUE + PLACE] < 0:
+            total, count = total - pool[row, AMOUNT], count - 1
+    for row in range(start + low, start + tail):
+        if pool[row, VALUE + PLACE] < 0:
+            total, count = total + pool[row, AMOUNT], count + 1
+    for row in range(start + position, start + length):
+        if pool[row, VALUE + PLACE] < 0:
+            total, count = total - pool[row, AMOUNT], count - 1
+    return total, count
+
+
+@inlined
+def remember_usual(
+    pool: Words, table: Words, slot: int, position: int, newest_ms: int, span_ms: int, total: int, count: int
+) -> None:
+    """Keep sum and count of the newest longest window: an event was added at `position`, before it they were total and count."""
+    row, kept = table[slot, START] + position, table.shape[1] - RECENT_RATIOS - 2
+    if position == table[slot, LENGTH] - 1:
+        table[slot, kept], table[slot, kept + 1] = total, count
+    if pool[row, VALUE + PLACE] < 0 and pool[row, TIME] > newest_ms - span_ms:
+        table[slot, kept] += pool[row, AMOUNT]
+        table[slot, kept + 1] += 1
+
+
+@inlined
+def largest_ratio(pool: Words, table: Words, slot: int, low: int, high: int) -> int:
+    """The largest ratio among the newest RECENT_RATIOS of events low .. high - 1, in hundredths; 0 for none."""
+    start, end, is_newest = table[slot, START], table.shape[1], high == table[slot, LENGTH]
+    largest = 0
+    for i in range(1, min(high - low, RECENT_RATIOS) + 1):
+        ratio = table[slot, end - i] >> AMOUNT_BITS if is_newest else ratio_at(pool, start + high - i)
+        largest = max(largest, ratio)
+    return largest
+
+
+@inlined
+def read_card_typical(
+    pool: Words,
+    table: Words,
+    slot: int,
+    position: int,
+    events: Words,
+    event: int,
+    lows: Words,
+    out: Vectors,
+    row: int,
+    column: int,
+) -> int:
+    """Write the largest ratio of the week and this transaction's own; returns the next column.
+
+    What the event keeps of it is put into row `event` of `events`: its ratio, and whether it is usual.
+    """
+    windows = len(lows)
+    largest = largest_ratio(pool, table, slot, lows[WEEK], position)
+    out[row, column] = np.float32(np.float64(largest) / 100.0) if largest > 0 else NAN
+    out[row, column + 1] = NAN
+    total, count = usual_amounts(pool, table, slot, position, lows[windows - 1], windows)
+    amount, kept, least = events[event, AMOUNT], np.int64(0), total
+    if count > 0:
+        least = max(total, TYPICAL_MINOR_MIN * count)
+        ratio = np.float64(amount) / (np.float64(least) / np.float64(count))
+        out[row, column + 1] = np.float32(ratio)
+        kept = np.int64(min(ratio, np.float64(RATIO_MAX)) * 100.0)
+    place = events[event, VALUE + PLACE] | kept << RATIO_SHIFT
+    if count < USUAL_ALWAYS or is_at_most(amount, USUAL_TIMES_MAX, total, count):
+        place |= USUAL
+    events[event, VALUE + PLACE] = place
+    return column + 2
+
+
+@inlined
+def is_at_most(amount: int, times: int, total: int, count: int) -> bool:
+    """Whether amount <= times * total / count, exactly: the whole part of the mean apart from its rest, so that nothing overflows."""
+    return amount <= times * (total // count) + times * (total % count) // count
 
 
 @inlined
@@ -828,7 +942,8 @@ def read_card(
 ) -> int:
     """Write the vector of row `event` of `events`, with the request's features; returns how many columns it has.
 
-    recent: room for RECENT_AMOUNTS. lows, distinct and places are left as measure() and trace() wrote them.
+    recent: room for RECENT_AMOUNTS. lows, distinct and places are left as measure() and trace() wrote them, and the row with the
+    transaction's ratio.
     """
     start, length = table[slot, START], table[slot, LENGTH]
     time_ms = events[event, TIME]
@@ -841,9 +956,10 @@ def read_card(
     std = read_card_history(pool, halves, start, position, lows, distinct, out, row, column)
     column += 10 * windows
     low = lows[windows - 1]
-    return read_card_habit(
+    column = read_card_habit(
         pool, halves, table, slot, position, events, event, low, std, places, recent, cosine_table, out, row, column
     )
+    return read_card_typical(pool, table, slot, position, events, event, lows, out, row, column)
 
 
 @inlined
@@ -861,13 +977,15 @@ def add_card(
 ) -> None:
     """Add row `event` of `events`, which was traced and measured; there must be room."""
     start, length, windows = table[slot, START], table[slot, LENGTH], len(windows_ms)
-    position = length
-    if length == 0 or events[event, TIME] >= pool[start + length - 1, TIME]:
+    position, total, count = length, 0, 0
+    newest_ms = events[event, TIME]
+    if length == 0 or newest_ms >= pool[start + length - 1, TIME]:
+        total, count = usual_amounts(pool, table, slot, length, lows[windows - 1], windows)
         append(
             pool, halves, table, slot, events, event, windows, lows, distinct, places, CARD_VALUES, CARD_LINK, CARD_INDEX
         )  # fmt: skip
     else:
-        position = count_until(pool, start, length, events[event, TIME])
+        position, newest_ms = count_until(pool, start, length, newest_ms), pool[start + length - 1, TIME]
         insert(
             pool, halves, table, slot, events, event, position, windows_ms, windows, places, CARD_VALUES, CARD_LINK,
             CARD_INDEX,
@@ -875,6 +993,7 @@ def add_card(
     for i in range(position, length + 1):
         total_card(pool, halves, start, i)
     remember_recent(pool, table, slot, position)
+    remember_usual(pool, table, slot, position, newest_ms, windows_ms[windows - 1], total, count)
 
 
 @inlined
@@ -1014,20 +1133,20 @@ def total_terminal(pool: Words, halves: Halves, start: int, i: int) -> None:
 
 @inlined
 def total_risk(pool: Words, start: int, i: int) -> None:
-    """RISK = 2 ** 32 * (known fraud up to this event) + 2 * (how many known frauds in a row end with it) + (it is one)."""
-    mark = pool[start + i, RISK] & 1
-    fraud, streak = mark, mark
+    """Compute the running totals in RISK of event i, which keeps what is said of itself, from those of the event before it."""
+    own = pool[start + i, RISK] & (KNOWN | STRIKING)
+    fraud, plain = own & KNOWN, 1 if own == KNOWN else 0
     if i > 0:
-        fraud += pool[start + i - 1, RISK] >> 32
-        streak += mark * streak_at(pool, start + i - 1)
-    pool[start + i, RISK] = (fraud << 32) + 2 * streak + mark
+        fraud += pool[start + i - 1, RISK] >> FRAUD_SHIFT
+        plain += plain_until(pool, start + i - 1)
+    pool[start + i, RISK] = fraud << FRAUD_SHIFT | (plain & PLAIN_MASK) << PLAIN_SHIFT | own
 
 
 @inlined
-def streak_at(pool: Words, row: int) -> int:
-    """How many known frauds in a row end with an event."""
-    streak: int = (pool[row, RISK] >> 1) & 0x7FFFFFFF
-    return streak
+def plain_until(pool: Words, row: int) -> int:
+    """Known frauds without a striking amount up to an event, among the events that its chunk has had."""
+    plain: int = (pool[row, RISK] >> PLAIN_SHIFT) & PLAIN_MASK
+    return plain
 
 
 @compiled
@@ -1037,9 +1156,9 @@ def mark(pool: Words, table: Words, slot: int, time_ms: int, hashed: int, is_fra
     i = count_until(pool, start, length, time_ms - 1)
     while i < length and pool[start + i, TIME] == time_ms:
         if pool[start + i, HASH] == hashed:
-            if pool[start + i, RISK] & 1 == is_fraud:
+            if pool[start + i, RISK] & KNOWN == is_fraud:
                 return 0
-            pool[start + i, RISK] = is_fraud
+            pool[start + i, RISK] = pool[start + i, RISK] & STRIKING | is_fraud
             for j in range(i, length):
                 total_risk(pool, start, j)
             return 1
@@ -1084,29 +1203,68 @@ def read_terminal_risk(
         count, fraud = matured - lows[k], 0
         out[row, column + 2] = NAN
         if count > 0:
-            fraud = (pool[start + matured - 1, RISK] >> 32) - fraud_before(pool, start, lows[k])
+            fraud = (pool[start + matured - 1, RISK] >> FRAUD_SHIFT) - fraud_before(pool, start, lows[k])
             out[row, column + 2] = np.float32(np.float64(fraud) / np.float64(count))
         out[row, column] = np.float32(count)
         out[row, column + 1] = np.float32(fraud)
         column += 3
     low = lows[len(lows) - 1]
-    out[row, column], out[row, column + 1], out[row, column + 2] = NAN, NAN, np.float32(0)
-    if matured > low:
-        out[row, column + 2] = np.float32(min(streak_at(pool, start + matured - 1), matured - low))
+    out[row, column], out[row, column + 1] = NAN, NAN
     if position > low:
-        before, fraud = fraud_before(pool, start, low), pool[start + position - 1, RISK] >> 32
+        before, fraud = fraud_before(pool, start, low), pool[start + position - 1, RISK] >> FRAUD_SHIFT
         if fraud > before:
             oldest = pool[start + fraud_number(pool, start, low, position, before + 1), TIME]
             newest = pool[start + fraud_number(pool, start, low, position, fraud), TIME]
             out[row, column] = np.float32(np.float64(time_ms - oldest) / np.float64(DAY_MS))
             out[row, column + 1] = np.float32(np.float64(time_ms - newest) / np.float64(DAY_MS))
-    return column + 3
+    read_streaks(pool, start, low, matured, time_ms, out, row, column + 2)
+    return column + 5
+
+
+@inlined
+def read_streaks(
+    pool: Words, start: int, low: int, matured: int, time_ms: int, out: Vectors, row: int, column: int
+) -> None:
+    """Write how many of the events low .. matured - 1 are known fraud since the last that is not, how many of those have no
+    striking amount, and the days since the last that is not."""
+    genuine = last_genuine(pool, start, low, matured)
+    out[row, column], out[row, column + 1] = np.float32(matured - 1 - genuine), np.float32(0)
+    out[row, column + 2] = NAN
+    if genuine >= low:
+        out[row, column + 2] = np.float32(np.float64(time_ms - pool[start + genuine, TIME]) / np.float64(DAY_MS))
+    if matured - 1 > genuine:
+        first = pool[start + genuine + 1, RISK]
+        plain = plain_until(pool, start + matured - 1) - ((first >> PLAIN_SHIFT) & PLAIN_MASK)
+        plain += 1 if first & STRIKING == 0 else 0
+        out[row, column + 1] = np.float32(plain & PLAIN_MASK)
+
+
+@inlined
+def last_genuine(pool: Words, start: int, low: int, high: int) -> int:
+    """Position of the newest event of low .. high - 1 that is not known as fraud; low - 1 for none.
+
+    It is the first with which those that are not known as fraud reach their number: a search, and only where a fraud is the newest.
+    """
+    if high == low or pool[start + high - 1, RISK] & KNOWN == 0:
+        return high - 1
+    before = fraud_before(pool, start, low)
+    genuine = high - low - ((pool[start + high - 1, RISK] >> FRAUD_SHIFT) - before)
+    if genuine == 0:
+        return low - 1
+    first, last = low, high - 1
+    while first < last:
+        middle = (first + last) >> 1
+        if middle + 1 - low - ((pool[start + middle, RISK] >> FRAUD_SHIFT) - before) >= genuine:
+            last = middle
+        else:
+            first = middle + 1
+    return first
 
 
 @inlined
 def fraud_before(pool: Words, start: int, i: int) -> int:
     """Known fraud before event i of a chunk, among the events that it still has."""
-    known: int = (pool[start + i, RISK] >> 32) - (pool[start + i, RISK] & 1)
+    known: int = (pool[start + i, RISK] >> FRAUD_SHIFT) - (pool[start + i, RISK] & KNOWN)
     return known
 
 
@@ -1116,7 +1274,7 @@ def fraud_number(pool: Words, start: int, low: int, high: int, number: int) -> i
     high -= 1
     while low < high:
         middle = (low + high) >> 1
-        if pool[start + middle, RISK] >> 32 >= number:
+        if pool[start + middle, RISK] >> FRAUD_SHIFT >= number:
             high = middle
         else:
             low = middle + 1
@@ -1179,7 +1337,9 @@ def add_terminal(
             pool, halves, table, slot, events, event, position, windows_ms, counted, places, TERMINAL_VALUES,
             TERMINAL_LINK, TERMINAL_INDEX,
         )  # fmt: skip
-    pool[start + position, RISK] = 0
+    amount = pool[start + position, AMOUNT]
+    pool[start + position, AMOUNT] = amount & AMOUNT_MASK
+    pool[start + position, RISK] = STRIKING if amount >> STRIKING_SHIFT == 1 else 0
     for i in range(position, length + 1):
         total_terminal(pool, halves, start, i)
 

@@ -27,7 +27,7 @@ Column = Array | list[str]
 
 MAGIC: Final = b"FSP1"
 ROWS_MAX: Final = (
-    400  # of at most ~610 bytes (92 features, three ids of 64 characters): below a producer batch of 256 KiB
+    400  # of at most ~625 bytes (96 features, three ids of 64 characters): below a producer batch of 256 KiB
 )
 TEXT: Final = "text"
 
@@ -47,7 +47,8 @@ LABELS: Final = "labels"
 VECTORS: Final = "vectors"
 SCORES: Final = "scores"
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
-    CARD_VECTORS: {**_TRANSACTION, "transaction_hash": "<u8", "vector": "<f4"},
+    # is_striking: 1 where the amount explains a fraud by itself (fraud.fold.is_striking): what a terminal must know of a card
+    CARD_VECTORS: {**_TRANSACTION, "transaction_hash": "<u8", "vector": "<f4", "is_striking": "|u1"},
     LABELS: {
         "origin_partition": "<i4",
         "origin_offset": "<i8",
@@ -76,7 +77,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 # Columns that came later, and what a record without them means: a log outlives the release that wrote it.
 _ADDED: Final[Mapping[str, Mapping[str, float]]] = {
-    SCORES: {"challenger_score": float("nan"), "batch_score": float("nan"), "batch_decision": 0}
+    CARD_VECTORS: {"is_striking": 0},
+    SCORES: {"challenger_score": float("nan"), "batch_score": float("nan"), "batch_decision": 0},
 }
 _ORIGIN_TOPIC: Final = {CARD_VECTORS: "transactions", LABELS: "labels", VECTORS: "transactions", SCORES: "transactions"}
 

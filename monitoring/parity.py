@@ -22,7 +22,7 @@ from fraud import topics
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError
 from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
-from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
 from fraud.labels import parse_label
 from fraud.transaction import id_hash, parse_transaction
 
@@ -326,7 +326,8 @@ def _put(ids: list[str], at: Int64s, names: list[str], found: Int64s) -> None:
 
 def _fold_terminals(fold: TerminalFold, rows: _TerminalRows) -> tuple[Int64s, Floats, Mask]:
     """Keys and whole vectors of the chunk's transactions, and which of them the terminal's fold accepts."""
-    told = TerminalColumns(rows.kind, rows.hashes, rows.times, rows.amounts, rows.card_hashes, rows.is_fraud)
+    striking = is_striking(rows.card_vectors, rows.amounts)
+    told = TerminalColumns(rows.kind, rows.hashes, rows.times, rows.amounts, rows.card_hashes, rows.is_fraud, striking)
     result = fold.apply(rows.ids, told)
     is_transaction = rows.kind == TRANSACTION
     vectors = np.concatenate([rows.card_vectors[is_transaction], result.vectors[is_transaction]], axis=1)

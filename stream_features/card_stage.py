@@ -16,7 +16,7 @@ from adapters.state_store import Effect, StageState
 from fraud import packed, topics
 from fraud.columns import CardColumns
 from fraud.dead_letters import BadMessageError, Reason
-from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold
+from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold, is_striking
 from fraud.packed import Column
 from fraud.transaction import Transaction, parse_transaction
 from stream_features.stage import (
@@ -99,7 +99,7 @@ class CardStage:
             for i in np.flatnonzero(result.outcome == TOO_LATE).tolist()
         ]
         accepted = np.flatnonzero(result.outcome == ACCEPTED)
-        columns["vector"] = result.vectors
+        columns["vector"], columns["is_striking"] = result.vectors, is_striking(result.vectors, told.amount_minor)
         writes = dead_letter_writes(self.source, refused)
         if len(accepted) and not self._history:
             rows = columns if len(accepted) == len(result.outcome) else take_rows(columns, accepted)

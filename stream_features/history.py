@@ -120,7 +120,8 @@ class History:
         kind = packed.LABELS if columns["origin_topic"][0] == topics.LABELS.name else packed.CARD_VECTORS
         if kind == packed.CARD_VECTORS:
             columns |= {"vector": np.zeros((rows, 1), np.float32), "ingested_at_ms": np.zeros(rows, np.int64)}
-        return packed.pack(kind, {n: columns[n] for n in packed.COLUMNS[kind]}, {"feature_hash": self._feature_hash})
+        known = {n: columns[n] for n in packed.COLUMNS[kind] if n in columns}  # an older file lacks what came later
+        return packed.pack(kind, known, {"feature_hash": self._feature_hash})
 
     def _nothing(self) -> bytes:
         empty: dict[str, packed.Column] = {

@@ -206,6 +206,7 @@ def _concatenate(batches: Sequence[Batch]) -> TerminalColumns:
         amount_minor=np.concatenate([of(batch, "amount_minor", 0, "<i8") for batch in batches]),
         card_hash=np.concatenate([cards(batch) for batch in batches]),
         is_fraud=np.concatenate([of(batch, "is_fraud", 0, "|u1") for batch in batches]),
+        is_striking=np.concatenate([of(batch, "is_striking", 0, "|u1") for batch in batches]),
     )
 
 
@@ -220,7 +221,7 @@ def _refusal(batches: Sequence[Batch], outcome: np.ndarray[Any, Any], row: int) 
         if at < batch.rows:
             break
         at -= batch.rows
-    names = [name for name in batch.columns if name not in ("vector", "transaction_hash")]
+    names = [name for name in batch.columns if name not in ("vector", "transaction_hash", "is_striking")]
     body = {
         name: batch.text(name)[at] if isinstance(batch.columns[name], list) else int(batch.array(name)[at])
         for name in names

@@ -40,6 +40,7 @@ from fraud.fold import (
     TRANSACTION,
     CardFold,
     TerminalFold,
+    is_striking,
 )
 from fraud.transaction import AMOUNT_MINOR_MAX, LATITUDE_MAX_CDEG, LONGITUDE_MAX_CDEG
 from fraud.wire import ID_PATTERN, TIME_MAX_MS, TIME_MIN_MS
@@ -87,14 +88,17 @@ def backfill(table: pl.DataFrame, terminal_fold: type[TerminalFold] = TerminalFo
         partial(CardFold, rows=pool_rows, keep_changes=False), table["card_id"], told.__getitem__, CARD_WIDTH
     )
     log = _terminal_log(table, told.occurred_at_ms, card.outcome == ACCEPTED)
-    card_hash = _hashes(table["card_id"])
+    card_hash, amounts = _hashes(table["card_id"]), np.empty(table.height, np.int64)
+    amounts[card.at] = told.amount_minor
+    striking = is_striking(card.vectors, amounts)[card.at]
 
     def log_columns(at: Int64s) -> TerminalColumns:
         row, kind = log.row[at], log.kind[at]
         is_fraud = np.where(kind == LABEL, log.is_fraud[row], 0).astype(np.uint8)
         return TerminalColumns(
-            kind, told.transaction_hash[row], told.occurred_at_ms[row], told.amount_minor[row], card_hash[row], is_fraud
-        )
+            kind, told.transaction_hash[row], told.occurred_at_ms[row], told.amount_minor[row], card_hash[row], is_fraud,
+            striking[row],
+        )  # fmt: skip
 
     make = partial(terminal_fold, rows=pool_rows, keep_changes=False)
     terminal = _folded(make, table["terminal_id"][log.row], log_columns, TERMINAL_WIDTH)

@@ -257,6 +257,7 @@ _TERMINAL_LOG_COLUMNS: Final = (
     "transaction_id",
     "occurred_at_ms",
     "amount_minor",
+    "is_striking",
     "is_fraud",
     "known_at_ms",
 )

@@ -21,7 +21,7 @@ from adapters.lake import Lake
 from fraud import topics
 from fraud.columns import TerminalColumns, known_hash, transaction_hashes
 from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
-from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
 from fraud.model import Floats
 from trainer.backfill import COLUMNS, LABELS, card_columns, checked
 
@@ -149,13 +149,15 @@ def _fold_terminals(
         for origin, of in cards.items():
             mine = np.flatnonzero(~is_label & (origins == origin))
             card_ids[mine], vectors[mine] = of.card_ids.gather(at[mine]).to_numpy(), of.vectors[at[mine]]
+        amounts = log["amount_minor"].fill_null(0).to_numpy()
         told = TerminalColumns(
             np.where(is_label, LABEL, TRANSACTION).astype(np.uint8),
             transaction_hashes(log["transaction_id"].to_list()),
             log["occurred_at_ms"].to_numpy(),
-            log["amount_minor"].fill_null(0).to_numpy(),
+            amounts,
             np.array([known_hash(card or None) for card in card_ids], np.uint64),
             log["is_fraud"].fill_null(0).to_numpy(),
+            is_striking(vectors, amounts),
         )
         result = fold.apply(log["terminal_id"].to_list(), told)
         times = told.occurred_at_ms

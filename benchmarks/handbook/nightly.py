@@ -12,7 +12,7 @@ import polars as pl
 from benchmarks.handbook.rows import Floats, terminal_fold
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.features import NAMES, REQUEST_NAMES
-from fraud.fold import LABEL, TRANSACTION, CardFold
+from fraud.fold import LABEL, TRANSACTION, CardFold, is_striking
 from fraud.transaction import id_hash
 from fraud.windows import DAY_MS
 
@@ -41,7 +41,7 @@ def nightly_vectors(labelled: pl.DataFrame, read: slice, names: tuple[str, ...],
             vector[: len(REQUEST_NAMES)] = np.nan
             out[i - read.start] = vector
         day = slice(first, after)
-        cards.apply(cards_of[day], columns[day])
+        log.striking[day] = is_striking(cards.apply(cards_of[day], columns[day]).vectors, columns.amount_minor[day])
         ids, told = log.of_day(midnight_ms)
         terminals.apply(ids, told)
     return out[:, [NAMES.index(name) for name in names]]
@@ -60,6 +60,7 @@ class _Log:
         self._terminals = rows["terminal_id"].to_list()
         self._is_fraud = rows["label_is_fraud"].to_numpy().astype(np.uint8)
         self._columns = (hashes, rows["occurred_at_ms"].to_numpy(), rows["amount_minor"].to_numpy())
+        self.striking = np.zeros(rows.height, np.uint8)  # filled day by day, before it is read
         self._cards = np.array([known_hash(i) for i in rows["card_id"].to_list()], np.uint64)
 
     def of_day(self, midnight_ms: int) -> tuple[list[str], TerminalColumns]:
@@ -68,5 +69,5 @@ class _Log:
         row, kind = self._row[first:after], self._kind[first:after]
         hashes, times, amounts = (column[row] for column in self._columns)
         is_fraud = np.where(kind == LABEL, self._is_fraud[row], 0).astype(np.uint8)
-        told = TerminalColumns(kind, hashes, times, amounts, self._cards[row], is_fraud)
+        told = TerminalColumns(kind, hashes, times, amounts, self._cards[row], is_fraud, self.striking[row])
         return [self._terminals[i] for i in row.tolist()], told

@@ -30,6 +30,8 @@ _PHRASES: Final = {
     "amount_deviations": "how unusual the amount is",
     "night_share": "share of payments at night",
     "amount_over_recent_median": "amount against the recent median",
+    "amount_over_typical": "amount against what is usual",
+    "max_amount_over_typical": "most unusual amount",
     "seconds_since_last": "time since the last payment",
     "distance_km_since_last": "distance from the last payment",
     "speed_kmh_since_last": "speed since the last payment",
@@ -43,6 +45,8 @@ _PHRASES: Final = {
     "days_since_first_fraud": "time since the first known fraud",
     "days_since_last_fraud": "time since the last known fraud",
     "fraud_streak": "known frauds in a row",
+    "unexplained_fraud_streak": "known frauds in a row with ordinary amounts",
+    "days_since_last_genuine": "time since the last payment without known fraud",
 }
 _SPANS: Final = {
     "5m": "5 minutes",

@@ -31,6 +31,7 @@ NEEDS_TRANSACTION: Final = (
     "card_amount_over_mean_30d",
     "card_amount_deviations_30d",
     "card_amount_over_recent_median",
+    "card_amount_over_typical",
     "card_distance_km_since_last",
     "card_speed_kmh_since_last",
     "card_new_device",
@@ -97,7 +98,7 @@ class VectorReader:
         told = CardColumns.bare([1], [0], [1])
         of_terminal = TerminalColumns(
             np.zeros(1, np.uint8), told.transaction_hash, told.occurred_at_ms, told.amount_minor, told.terminal_hash,
-            np.zeros(1, np.uint8),
+            np.zeros(1, np.uint8), np.zeros(1, np.uint8),
         )  # fmt: skip
         logs = told.events().tobytes(), of_terminal.events().tobytes()
         stored = [Stored(log, None, 0) for log in logs]

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 
 from fraud.columns import LABEL, TRANSACTION, CardColumns, TerminalColumns, known_hash
-from fraud.fold import ACCEPTED, CardFold, TerminalFold
+from fraud.fold import ACCEPTED, CardFold, TerminalFold, is_striking
 from fraud.transaction import Transaction
 from scorer.api.app import Service, make_app
 from scorer.api.gate import Gate
@@ -52,7 +52,8 @@ class Memory:
         self.taken += 1
         if card.outcome[0] != ACCEPTED:
             return None
-        terminal = self._terminal(one, TRANSACTION, False)
+        striking = bool(is_striking(card.vectors, told.amount_minor)[0])
+        terminal = self._terminal(one, TRANSACTION, False, striking)
         self._store()
         if terminal.outcome[0] != ACCEPTED:
             return None
@@ -70,11 +71,12 @@ class Memory:
             raise StateAwayError(self.away_because)
         return [Stored(self.logs.get((w.stage, w.entity_id), b""), self.taken, self.event_time_ms) for w in wanted]
 
-    def _terminal(self, one: Transaction, kind: int, is_fraud: bool) -> Any:
+    def _terminal(self, one: Transaction, kind: int, is_fraud: bool, striking: bool = False) -> Any:
         told = CardColumns.of([one])
         columns = TerminalColumns(
             np.array([kind], np.uint8), told.transaction_hash, told.occurred_at_ms, told.amount_minor,
             np.array([known_hash(one.card_id)], np.uint64), np.array([is_fraud], np.uint8),
+            np.array([striking], np.uint8),
         )  # fmt: skip
         return self._folds["terminal"].apply([one.terminal_id], columns)  # type: ignore[arg-type]
 

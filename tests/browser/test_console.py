@@ -28,6 +28,7 @@ from fraud import topics
 from fraud.alert import Alert
 from fraud.control import SetClock, StartScenario, parse_control_request
 from fraud.disposition import parse_disposition
+from fraud.features import NAMES
 from fraud.labels import Label
 from tests.browser.console_process import ConsoleProcess, metrics_page, until
 from tests.browser.console_world import SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
@@ -215,8 +216,8 @@ def test_an_opened_alert_shows_why_and_what_the_card_did_before(stage: Stage, pa
     told = drawer.inner_text()
     assert "faster than an airliner" in told  # a reason in words
     assert "Similar alerts" in told
-    drawer.get_by_role("button", name="All 92 features").click()
-    assert drawer.locator("table.features tbody tr").count() == 92
+    drawer.get_by_role("button", name=f"All {len(NAMES)} features").click()
+    assert drawer.locator("table.features tbody tr").count() == len(NAMES)
 
 
 def test_what_others_wrote_is_shown_as_text_and_never_runs(stage: Stage, page: Any) -> None:

@@ -34,6 +34,7 @@ class Row:
     device: str | None = None
     country: str | None = None
     place: tuple[int, int] | None = None
+    is_striking: int = 0
 
     def paid(self) -> Paid:
         return Paid(
@@ -46,6 +47,7 @@ class Row:
             self.device,
             self.country,
             self.place,
+            bool(self.is_striking),
         )
 
 
@@ -72,6 +74,7 @@ def terminal_columns(rows: list[Row]) -> TerminalColumns:
         np.array([row.amount for row in rows], np.int64),
         np.array([known_hash(row.other) for row in rows], np.uint64),
         np.array([row.is_fraud for row in rows], np.uint8),
+        np.array([row.is_striking for row in rows], np.uint8),
     )
 
 

@@ -2,7 +2,8 @@
 
 Rule 1. It shares no code with fraud/fold.py; it knows the feature views and nothing of chunks, totals, links or retention.
 Rule 2. Slow on purpose: plain Python integers, one scan per window, sets for what is distinct.
-Rule 3. An absent merchant, device or country is None, and so are both coordinates of no place.
+Rule 3. What is said of a transaction as it arrives (is_usual, ratio) is never said anew, whatever arrives late.
+Rule 4. An absent merchant, device or country is None, and so are both coordinates of no place.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ NAN = math.nan
 
 @dataclass
 class Paid:
-    """A transaction, as a card's or a terminal's history knows it; `is_fraud` is what labels have said so far."""
+    """A transaction, as a card's or a terminal's history knows it; `is_fraud` is what labels have said so far.
+
+    `is_striking` comes with it; `is_usual` and `ratio` are what the card's history made of it.
+    """
 
     t: int
     amount: int
@@ -40,7 +44,10 @@ class Paid:
     device: Hashable = None
     country: Hashable = None
     place: tuple[int, int] | None = None
+    is_striking: bool = False
     is_fraud: bool = False
+    is_usual: bool = False  # for its card, as it arrived
+    ratio: float = 0.0  # in whole hundredths of its card's typical amount, as it arrived; 0 for none
 
 
 Judged = tuple[str, npt.NDArray[np.float32] | None, bool]
@@ -119,7 +126,17 @@ class CardOracle:
             values += [share(sum(amount < 500 for amount in amounts), len(amounts))]
         (window,) = CARD_HABIT.windows
         month = [y for y in seen if x.t - window.length_ms < y.t <= x.t]
-        return values + self.habit(sorted(month, key=lambda y: y.t), x)
+        month = sorted(month, key=lambda y: y.t)
+        return values + self.habit(month, x) + self.typical(month, x)
+
+    def typical(self, month: list[Paid], x: Paid) -> list[float]:
+        """The largest ratio of a week and this one; says of x whether it is usual, and its ratio."""
+        usual = [y.amount for y in month if y.is_usual]
+        x.is_usual = len(usual) < 3 or x.amount * len(usual) <= 3 * sum(usual)
+        ratio = float(x.amount) / (float(max(sum(usual), 100 * len(usual))) / float(len(usual))) if usual else NAN
+        x.ratio = math.floor(min(ratio, 320.0) * 100.0) / 100.0 if usual else 0.0
+        week = [y.ratio for y in month if x.t - 7 * DAY_MS < y.t][-32:]
+        return [max(week, default=0.0) or NAN, ratio]
 
     def habit(self, month: list[Paid], x: Paid) -> list[float]:
         """This transaction beside those of 30 days, which are in the order of event time, arrival where that ties."""
@@ -195,4 +212,6 @@ class TerminalOracle:
         streak = 0
         while streak < len(matured) and matured[-1 - streak].is_fraud:
             streak += 1
-        return [*values, streak]
+        unexplained = sum(not y.is_striking for y in matured[len(matured) - streak :])
+        genuine = [y.t for y in matured if not y.is_fraud]
+        return [*values, streak, unexplained, (t - genuine[-1]) / 86_400_000 if genuine else NAN]

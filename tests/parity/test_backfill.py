@@ -5,6 +5,7 @@ Rule 1. A file that is refused leaves nothing behind, and its message names colu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def expected(table: pl.DataFrame) -> list[tuple[str, bytes]]:
             )
         _, card, _ = cards.apply(row["card_id"], paid(row))
         if card is not None:
-            _, terminal, _ = terminals.apply(row["terminal_id"], paid(row))
+            is_striking = card[NAMES.index("card_amount_over_typical")] > 2.5 or row["amount_minor"] > 22_000
+            _, terminal, _ = terminals.apply(row["terminal_id"], replace(paid(row), is_striking=bool(is_striking)))
             if terminal is not None:
                 served.append((row["transaction_id"], card.tobytes() + terminal.tobytes()))
     return served

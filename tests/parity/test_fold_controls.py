@@ -6,14 +6,16 @@ Rule 2. A control first shows that the same log without the mistake has no diffe
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fraud import fold_kernel as kernel
 from fraud.features import NAMES
-from fraud.fold import CARD_WIDTH, CardFold, TerminalFold
+from fraud.fold import CARD_WIDTH, LABEL, CardFold, TerminalFold
 from fraud.windows import DAY_MS, HOUR_MS
 from tests.parity.folded_logs import (
     Row,
@@ -25,7 +27,7 @@ from tests.parity.folded_logs import (
     fold_rows,
     in_batches,
 )
-from tests.parity.oracle import CardOracle, Paid, float32
+from tests.parity.oracle import CardOracle, Paid, TerminalOracle, float32
 
 FIRST_MS = 1_522_540_800_000
 
@@ -41,6 +43,26 @@ def log() -> list[Row]:
 
 
 LOG = log()
+
+
+def spread() -> list[Row]:
+    """The same with amounts of a person: now and then five times what is usual."""
+    random = np.random.default_rng(5)
+    return [replace(row, amount=int(random.normal(5000, 1500)) * (5 if random.random() < 0.1 else 1)) for row in LOG]
+
+
+def labelled() -> list[Row]:
+    """The same at terminals, with amounts that are striking here and there and labels a week later, nine in ten fraud."""
+    random, rows = np.random.default_rng(6), list[Row]()
+    for i, row in enumerate(LOG):
+        rows.append(replace(row, is_striking=int(random.random() < 0.3)))
+        if i >= 84:
+            of = LOG[i - 84]
+            rows.append(Row(of.entity, of.id_hash, of.t, 0, LABEL, int(random.random() < 0.9)))
+    return rows
+
+
+SPREAD, LABELLED = spread(), labelled()
 
 
 def wrong_columns(found: list[Served], expected: list[Served]) -> set[str]:
@@ -97,6 +119,75 @@ class FloatSquares(CardOracle):
         return values
 
 
+class MeanOfAll(CardOracle):
+    """A typical amount that its own outliers move: the mean of all, which most code takes."""
+
+    def typical(self, month: list[Paid], x: Paid) -> list[float]:
+        largest, _ = super().typical(month, x)
+        amounts = [y.amount for y in month]
+        return [largest, x.amount / (max(sum(amounts), 100 * len(amounts)) / len(amounts)) if amounts else np.nan]
+
+
+class SaidAnew(CardOracle):
+    """What is usual is said anew for every vector, from the history as late transactions have made it since."""
+
+    def typical(self, month: list[Paid], x: Paid) -> list[float]:
+        for i, y in enumerate(month):
+            super().typical([z for z in month[:i] if z.t > y.t - 30 * DAY_MS], y)
+        return super().typical(month, x)
+
+
+@pytest.mark.parametrize(
+    ("oracle", "caught"),
+    [
+        (MeanOfAll, {"card_amount_over_typical"}),
+        (SaidAnew, {"card_amount_over_typical", "card_max_amount_over_typical_7d"}),
+    ],
+)
+def test_a_typical_amount_that_is_not_what_it_was_on_arrival_is_caught(
+    oracle: Callable[[], CardOracle], caught: set[str]
+) -> None:
+    wrong = oracle()
+    found = [wrong.apply(row.entity, row.paid()) for row in SPREAD]
+    told = [(outcome, None if vector is None else vector.tobytes(), late) for outcome, vector, late in found]
+    assert wrong_columns(told, fold_rows(CardFold(), SPREAD)) == caught
+
+
+class ExplainedOnesToo(TerminalOracle):
+    """A streak that counts frauds whose amount explains them."""
+
+    def vector(self, seen: list[Paid], t: int) -> list[float]:
+        values = super().vector(seen, t)
+        values[-2] = values[-3]
+        return values
+
+
+class RestartedByExplainedOnes(TerminalOracle):
+    """A streak that an explained fraud ends, as a genuine transaction does."""
+
+    def vector(self, seen: list[Paid], t: int) -> list[float]:
+        values = super().vector(seen, t)
+        matured = sorted((y for y in seen if t - 35 * DAY_MS < y.t <= t - 7 * DAY_MS), key=lambda y: y.t)
+        streak = 0
+        while streak < len(matured) and matured[-1 - streak].is_fraud and not matured[-1 - streak].is_striking:
+            streak += 1
+        values[-2] = streak
+        return values
+
+
+@pytest.mark.parametrize("oracle", [ExplainedOnesToo, RestartedByExplainedOnes])
+def test_a_streak_that_takes_explained_frauds_otherwise_is_caught(oracle: Callable[[], TerminalOracle]) -> None:
+    assert fold_rows(TerminalFold(), LABELLED) == expect_terminals(LABELLED)
+    wrong, served = oracle(), list[Served]()
+    for row in LABELLED:
+        if row.kind == LABEL:
+            served.append((wrong.label(row.entity, row.id_hash, row.t, bool(row.is_fraud)), None, False))
+        else:
+            outcome, vector, late = wrong.apply(row.entity, row.paid())
+            served.append((outcome, None if vector is None else vector.tobytes(), late))
+    assert wrong_columns(served, fold_rows(TerminalFold(), LABELLED)) == {"terminal_unexplained_fraud_streak"}
+
+
 @pytest.mark.parametrize(
     ("oracle", "caught"), [(FloatSums, "card_sum_amount_minor_30d"), (FloatSquares, "card_std_amount_minor_30d")]
 )
@@ -151,6 +242,22 @@ def test_a_card_with_100_000_transactions_a_day_equals_the_oracle() -> None:
     assert fold_rows(TerminalFold(rows=4), rows) == expect_terminals(rows)
 
 
+def say_what_is_usual(day: list[Paid]) -> None:
+    """What the oracle says of each as it arrives, by running sums, which a day of them needs; `day` is within every window."""
+    usual, total, times = list[Paid](), 0, list[int]()
+    for x in day:
+        after = usual[bisect.bisect_right(times, x.t) :]
+        count, amount = len(usual) - len(after), total - sum(y.amount for y in after)
+        if count:
+            x.ratio = int(min(x.amount / (max(amount, 100 * count) / count), 320.0) * 100.0) / 100.0
+        x.is_usual = count < 3 or x.amount * count <= 3 * amount
+        if x.is_usual:
+            at = len(usual) - len(after)
+            usual.insert(at, x)
+            times.insert(at, x.t)
+            total += x.amount
+
+
 def test_a_whole_day_of_such_a_card_is_the_same_in_batches_and_at_once_and_its_last_vector_is_the_oracles() -> None:
     rows = busy_card(30_000)
     once = fold_rows(CardFold(), rows)
@@ -158,6 +265,7 @@ def test_a_whole_day_of_such_a_card_is_the_same_in_batches_and_at_once_and_its_l
     assert in_batches(fold, rows, [500], Store(fold, 1).between) == once
     oracle = CardOracle()
     oracle.seen["c"] = [row.paid() for row, (outcome, _, _) in zip(rows, once, strict=True) if outcome == "accepted"]
+    say_what_is_usual(oracle.seen["c"])
     last = Row("c", 2**63, rows[-1].t, 700, 0, 0, "t1", "m1", "d1", "FR", (100, 100))
     expected = float32(oracle.vector(oracle.seen["c"], last.paid()))
     assert fold.read("c", card_columns([last])).tobytes() == expected.tobytes()

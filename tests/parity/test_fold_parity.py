@@ -47,10 +47,10 @@ bare = st.tuples(st.sampled_from(TERMINALS), st.none(), st.none(), st.none(), st
 def logs(draw: st.DrawFn, with_labels: bool) -> list[Row]:
     """A log whose event time walks as the steps say; its labels look back at transactions, or ahead, or at none."""
     t, rows = FIRST_MS, list[Row]()
-    drawn = st.tuples(entities, hashes, steps, amounts, st.one_of(wheres, bare))
-    for entity, id_hash, step, amount, where in draw(st.lists(drawn, max_size=60)):
+    drawn = st.tuples(entities, hashes, steps, amounts, st.one_of(wheres, bare), st.integers(0, 1))
+    for entity, id_hash, step, amount, where, striking in draw(st.lists(drawn, max_size=60)):
         t = max(FIRST_MS - 100 * DAY_MS, t + step)
-        rows.append(Row(entity, id_hash, t, amount, TRANSACTION, 0, *where))
+        rows.append(Row(entity, id_hash, t, amount, TRANSACTION, 0, *where, striking))
     if with_labels and rows:
         picks = st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(rows)), st.integers(0, 1), st.booleans())
         labels = [(place, rows[of], fraud, hit) for of, place, fraud, hit in draw(st.lists(picks, max_size=40))]
@@ -132,7 +132,8 @@ def long_log(seed: int, count: int) -> list[Row]:
             COUNTRIES[random.integers(0, 4)], PLACES[random.integers(0, len(PLACES))],
         )  # fmt: skip
         amount = min(10**12, int(random.lognormal(8, 4)))
-        rows.append(Row(f"e{random.integers(0, 4)}", id_hash, t - back, amount, TRANSACTION, 0, *where))
+        striking = int(random.random() < 0.3)
+        rows.append(Row(f"e{random.integers(0, 4)}", id_hash, t - back, amount, TRANSACTION, 0, *where, striking))
         if random.random() < 0.3:
             of = rows[int(random.integers(max(0, len(rows) - 400), len(rows)))]
             if of.kind == TRANSACTION:

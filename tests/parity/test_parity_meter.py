@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
 from adapters.lake import Lake
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.features import FEATURE_HASH, NAMES
-from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, Outcomes, TerminalFold
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, Outcomes, TerminalFold, is_striking
 from fraud.fold_state import Int64s
 from fraud.labels import Label
 from fraud.model import Floats
@@ -109,8 +110,9 @@ def write_served(
     cards = CardFold().apply([t.card_id for t in transactions], CardColumns.of(transactions))
     log = [(kind, i) for kind, i in log if kind == LABEL or cards.outcome[i] == ACCEPTED]
     fold, parts = TerminalFold(), []
+    striking = is_striking(cards.vectors, np.array([t.amount_minor for t in transactions]))
     for at in range(0, len(log), 37):
-        parts.append(apply_terminals(fold, log[at : at + 37], transactions, labels))
+        parts.append(apply_terminals(fold, log[at : at + 37], transactions, labels, striking))
     vectors, outcome = (np.concatenate(part) for part in zip(*parts, strict=True))
     origin = [int(offsets[i]) if kind == TRANSACTION else i for kind, i in log]
     topic = ["transactions" if kind == TRANSACTION else "labels" for kind, _ in log]
@@ -124,7 +126,11 @@ def write_served(
 
 
 def apply_terminals(
-    fold: TerminalFold, log: list[tuple[int, int]], transactions: list[Transaction], labels: list[Label]
+    fold: TerminalFold,
+    log: list[tuple[int, int]],
+    transactions: list[Transaction],
+    labels: list[Label],
+    striking: npt.NDArray[np.uint8],
 ) -> tuple[Floats, Outcomes]:
     things = [transactions[i] if kind == TRANSACTION else labels[i] for kind, i in log]
     columns = TerminalColumns(
@@ -134,6 +140,7 @@ def apply_terminals(
         np.array([thing.amount_minor if isinstance(thing, Transaction) else 0 for thing in things]),
         np.array([known_hash(thing.card_id) for thing in things], np.uint64),
         np.array([thing.is_fraud if isinstance(thing, Label) else 0 for thing in things], np.uint8),
+        np.array([striking[i] if kind == TRANSACTION else 0 for kind, i in log], np.uint8),
     )
     result = fold.apply([thing.terminal_id for thing in things], columns)
     return result.vectors, result.outcome

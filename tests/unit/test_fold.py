@@ -27,8 +27,10 @@ def cards(*rows: tuple[int, int, int], of: CardFold | None = None) -> CardResult
     return (CardFold() if of is None else of).apply(["c1"] * len(rows), CardColumns.bare(hashes, times, amounts))
 
 
-def terminals(*rows: tuple[int, int, int, int], of: TerminalFold | None = None) -> TerminalResult:
-    """Fold (kind, id hash, time, is fraud) of one terminal."""
+def terminals(
+    *rows: tuple[int, int, int, int], of: TerminalFold | None = None, striking: tuple[int, ...] = ()
+) -> TerminalResult:
+    """Fold (kind, id hash, time, is fraud) of one terminal; striking: hashes of transactions with such an amount."""
     kinds, hashes, times, frauds = zip(*rows, strict=True)
     columns = TerminalColumns(
         np.array(kinds, np.uint8),
@@ -37,6 +39,7 @@ def terminals(*rows: tuple[int, int, int, int], of: TerminalFold | None = None) 
         np.full(len(rows), 500),
         np.full(len(rows), 7, np.uint64),
         np.array(frauds, np.uint8),
+        np.isin(hashes, striking).astype(np.uint8),
     )
     return (TerminalFold() if of is None else of).apply(["t1"] * len(rows), columns)
 
@@ -96,6 +99,39 @@ def test_zero_amounts_have_no_ratio() -> None:
     vector = cards((1, TEN, 0), (2, TEN + 1, 900)).vectors[1]
     assert np.isnan(value(vector, "card_amount_over_mean_30d"))
     assert value(vector, "card_mean_amount_minor_30d") == 0
+
+
+def test_the_typical_amount_leaves_out_what_is_above_three_times_itself_and_the_first_three_always_count() -> None:
+    amounts = [9000, 1000, 2000, 12_001, 12_000, 9000]  # the mean of the usual: 9000, 5000, 4000, 4000, 6000
+    vectors = cards(*((i, TEN + i * HOUR_MS, amount) for i, amount in enumerate(amounts))).vectors
+    ratios = [value(vector, "card_amount_over_typical") for vector in vectors]
+    assert ratios == pytest.approx([np.nan, 1000 / 9000, 2000 / 5000, 12_001 / 4000, 3, 1.5], nan_ok=True)
+    largest = [value(vector, "card_max_amount_over_typical_7d") for vector in vectors]
+    assert largest == pytest.approx([np.nan, np.nan, 0.11, 0.4, 3, 3], nan_ok=True)
+
+
+def test_what_an_amount_was_on_arrival_is_not_said_anew_when_a_late_one_arrives() -> None:
+    three = [(i, TEN + i, 1000) for i in range(3)]
+    unusual, late = (3, TEN + 5 * HOUR_MS, 5000), [(10 + i, TEN + HOUR_MS, 3000) for i in range(9)]
+    vector = cards(*three, unusual, *late, (30, TEN + 6 * HOUR_MS, 2500)).vectors[-1]
+    assert (
+        value(vector, "card_amount_over_typical") == 1
+    )  # (3 * 1000 + 9 * 3000) / 12: without the 5000, which is usual now
+    assert value(vector, "card_max_amount_over_typical_7d") == 5
+
+
+def test_a_typical_amount_below_one_euro_counts_as_one_euro() -> None:
+    vector = cards((1, TEN, 0), (2, TEN + 1, 10), (3, TEN + 2, 1000)).vectors[-1]
+    assert value(vector, "card_amount_over_typical") == 10
+
+
+def test_an_amount_is_striking_above_the_limit_or_above_two_and_a_half_times_the_typical_one() -> None:
+    result = cards((1, TEN, 22_000), (2, TEN + 1, 22_001), (3, TEN + 2, 55_002), (4, TEN + 3, 100))
+    amounts = np.array([22_000, 22_001, 55_002, 100])
+    assert fold.is_striking(result.vectors, amounts).tolist() == [0, 1, 1, 0]
+    assert fold.is_striking(
+        cards((1, TEN, 1000), (2, TEN + 1, 2500), (3, TEN + 2, 4376)).vectors, amounts[3:]
+    ).tolist() == [0, 0, 1]
 
 
 def test_the_spread_of_the_largest_amounts_is_exact() -> None:
@@ -177,6 +213,23 @@ def test_a_later_label_that_says_otherwise_reverses_the_first() -> None:
     vector = terminals(*log).vectors[3]
     assert value(vector, "terminal_fraud_count_7d") == 0
     assert np.isnan(value(vector, "terminal_days_since_last_fraud"))
+
+
+def test_a_streak_skips_frauds_with_striking_amounts_and_a_genuine_transaction_begins_it_anew() -> None:
+    #  day     0   1   2   3   4        12
+    #          f   g   f   S   f        read        f: fraud, g: genuine, S: fraud with a striking amount
+    paid = [(TRANSACTION, i, TEN + i * DAY_MS, 0) for i in range(5)]
+    known = [(LABEL, i, TEN + i * DAY_MS, int(i != 1)) for i in range(5)]
+    read = (TRANSACTION, 9, TEN + 12 * DAY_MS, 0)
+    vector = terminals(*paid, *known, read, striking=(3,)).vectors[-1]
+    assert value(vector, "terminal_fraud_streak") == 3
+    assert value(vector, "terminal_unexplained_fraud_streak") == 2
+    assert value(vector, "terminal_days_since_last_genuine") == 11
+    reversed_label = (LABEL, 4, TEN + 4 * DAY_MS, 0)
+    vector = terminals(*paid, *known, reversed_label, read, striking=(3,)).vectors[-1]
+    assert value(vector, "terminal_unexplained_fraud_streak") == 0
+    assert value(vector, "terminal_days_since_last_genuine") == 8
+    assert np.isnan(value(terminals(read).vectors[0], "terminal_days_since_last_genuine"))
 
 
 def test_a_label_of_no_transaction_is_unknown_and_one_before_its_transaction_too() -> None:

@@ -72,6 +72,20 @@ def test_the_largest_record_fits_in_a_producers_batch(kind: str) -> None:
     assert len(record) < WRITE_BATCH_BYTES - 1024
 
 
+def test_card_vectors_of_a_release_without_striking_amounts_have_none() -> None:
+    told = {**columns(), "transaction_hash": np.arange(3, dtype=np.uint64)}
+    batch = unpack(
+        pack(packed.CARD_VECTORS, {**told, "is_striking": np.array([0, 1, 0], np.uint8)}, {}), [packed.CARD_VECTORS]
+    )
+    assert batch.array("is_striking").tolist() == [0, 1, 0]
+    known = dict(packed.COLUMNS[packed.CARD_VECTORS])
+    del known["is_striking"]
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(packed, "COLUMNS", {**packed.COLUMNS, packed.CARD_VECTORS: known})
+        old = pack(packed.CARD_VECTORS, told, {})
+    assert unpack(old, [packed.CARD_VECTORS]).array("is_striking").tolist() == [0, 0, 0]
+
+
 def test_columns_of_unequal_length_are_not_packed() -> None:
     with pytest.raises(ValueError, match="card_id"):
         pack(VECTORS, {**columns(), "card_id": ["c1"]}, {})

@@ -118,6 +118,7 @@ def expected_cards(records: Sequence[LogRecord]) -> Expected:
     told = CardColumns.of([t for _, t in good])
     hashes = told.transaction_hash.tolist()
     result = expected.fold.apply([t.card_id for _, t in good], told)
+    striking = fold.is_striking(result.vectors, told.amount_minor)
     for i, (record, one) in enumerate(good):
         origin = (record.topic, record.partition, record.offset)
         if result.outcome[i] == fold.TOO_LATE:
@@ -131,6 +132,7 @@ def expected_cards(records: Sequence[LogRecord]) -> Expected:
                 "ingested_at_ms": record.timestamp,
                 "transaction_hash": hashes[i],
                 "vector": result.vectors[i].tobytes(),
+                "is_striking": int(striking[i]),
             }
             expected.newest[one.card_id] = max(one.occurred_at_ms, expected.newest.get(one.card_id, 0))
     expected.counters.update(
@@ -179,6 +181,7 @@ def expected_terminals(log: Mapping[Origin, Row]) -> Expected:
         np.array([row.get("amount_minor", 0) for row in rows], np.int64),
         np.array([known_hash(row.get("card_id")) for row in rows], np.uint64),
         np.array([row.get("is_fraud", 0) for row in rows], np.uint8),
+        np.array([row.get("is_striking", 0) for row in rows], np.uint8),
     )
     result = expected.fold.apply([row["terminal_id"] for row in rows], told)
     outcome = result.outcome.tolist()
