@@ -42,9 +42,9 @@ function Training({ steps, onDone }) {
   <//>`;
 }
 
-function Measure({ promised, delivered }) {
+function Measure({ promised, delivered, inShadow, champion }) {
   const better = format.known(promised) && format.known(delivered) && delivered >= promised;
-  return html`<td class="number">${format.number(promised, 3)}<small style=${{ display: "block" }}>${format.known(delivered) ? html`delivered <strong>${format.number(delivered, 3)}</strong>${format.known(promised) ? (better ? " ▲" : " ▼") : ""}` : "not mature"}</small></td>`;
+  return html`<td class="number">${format.number(promised, 3)}<small style=${{ display: "block" }}>${format.known(delivered) ? html`delivered <strong>${format.number(delivered, 3)}</strong>${format.known(promised) ? (better ? " ▲" : " ▼") : ""}` : format.known(inShadow) ? html`in shadow <strong>${format.number(inShadow, 3)}</strong>, champion ${format.number(champion, 3)}` : "not mature"}</small></td>`;
 }
 
 function Version({ row, roles, onPromote, onCard }) {
@@ -53,7 +53,7 @@ function Version({ row, roles, onPromote, onCard }) {
   return html`<tr class="version" data-version=${row.version}>
     <th scope="row"><button class="link" onClick=${onCard}>${row.version}</button><div class="row">${mine.map((role) => html`<${Pill} key=${role} kind=${role === "champion" ? "good" : "info"}>${role}<//>`)}</div></th>
     <td>${format.eventMinute(row.as_of_ms)}<small style=${{ display: "block" }}>${format.count(row.trained_on.rows)} rows, ${format.count(row.trained_on.fraud)} fraud</small></td>
-    ${MEASURES.map(([name]) => html`<${Measure} key=${name} promised=${row.promised[name]} delivered=${row.delivered?.[name]} />`)}
+    ${MEASURES.map(([name]) => html`<${Measure} key=${name} promised=${row.promised[name]} delivered=${row.delivered?.[name]} inShadow=${row.in_shadow?.[name]} champion=${row.champion_beside?.[name]} />`)}
     <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//><p class="gap-note">${row.gate.reason}</p></td>
     <td>${!mine.includes("champion") && html`<button onClick=${onPromote}>Promote</button>`}</td>
   </tr>`;
