@@ -26,6 +26,7 @@ from fraud.features import FEATURE_HASH
 from fraud.model import Manifest, ModelRefusedError
 
 _STREAMING: Final = "streaming"
+_BATCH: Final = "batch"
 _SHADOW: Final = "challenger"
 _CHANGES_SHOWN: Final = 5
 
@@ -200,7 +201,7 @@ def _row(
         "auc": promise.auc,
         "ap": promise.ap,
         "cp_at_100": promise.cp_at_100,
-        "delivered": _told_of(told.get((_STREAMING, version))),
+        "delivered": _told_of(told.get((_BATCH if manifest.kind == BATCH_KIND else _STREAMING, version))),
         "in_shadow": _told_of(told.get((_SHADOW, version))),
         "outcome": manifest.gate.outcome,
         "reason": manifest.gate.reason,
