@@ -77,7 +77,7 @@ def await_night(terminal: Terminal, day: int) -> TrainingRun:
     return runs(terminal)[night]
 
 
-def test_cards(terminal: Terminal, log: Path) -> None:
+def wave_of_card_testing(terminal: Terminal, log: Path) -> None:
     """A wave of card testing in the world, live for as long as it lasts."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
     with log.open("wb") as file:
@@ -103,14 +103,11 @@ def test_cards(terminal: Terminal, log: Path) -> None:
         assert live.wait(60) == 0, log.read_text()
 
 
-test_cards.__test__ = False  # type: ignore[attr-defined]  # it is a thing that fraudsters do
-
-
 def a_history(terminal: Terminal) -> None:
     """Days at full speed, with the waves between them, up to the eve of the first night that is tried."""
     for day in WAVES:
         stream_to(terminal, day, "max")
-        test_cards(terminal, terminal.folder / f"wave-{day}.log")
+        wave_of_card_testing(terminal, terminal.folder / f"wave-{day}.log")
     stream_to(terminal, HISTORY_DAYS, "max")
 
 

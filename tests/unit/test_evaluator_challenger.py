@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from adapters.delivered import keep_delivered, read_delivered
 from fraud.features import FEATURE_HASH
+from fraud.labels import Label
 from fraud.model import Promise
 from fraud.packed import SCORES, Column, pack, unpack
 from fraud.windows import DAY_MS
@@ -79,7 +80,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 def counted(found: Evaluation, mine: list[Row], score: dict[int, float]) -> tuple[float, float]:
     """AUC and average precision by scikit-learn."""
-    told, known = {}, {}
+    told: dict[str, Label] = {}
+    known: dict[str, int] = {}
     for label in labels(MADE):
         told[label.transaction_id] = label
     for label in told.values():
