@@ -2,6 +2,7 @@
 
 Rule 1. A history goes by at full speed, with two waves of card testing in it: the first is learned from, the second proves it.
 Rule 2. In the live week each night trains on what is known; the gate promotes and refuses, a person overrules it and rolls back.
+        Cards are tested in the days of either, so that both have frauds to deliver on.
 Rule 3. Days whose labels must mature pass at full speed; what was delivered is what the running evaluator has measured.
 Rule 4. What is checked (week_record.py) is checked for being able to fail: a week that lacks a thing is told what.
 """
@@ -34,11 +35,13 @@ from tests.integration.week_record import Values, Week, read_week, shortcomings
 pytestmark = pytest.mark.timeout(1500)
 WAIT_S = 300.0
 WORLD = ("world", "stream", "--cards", "800")
+WAVE = ("card-testing", "--cards", "40", "--minutes", "30")
 WAVES = (5, 23)  # days of the history after which cards are tested
 HISTORY_DAYS = 34  # the first night that is tried learns from the first wave and is measured on the second
 NIGHTS = 7
 MATURE_DAYS = 8  # after the week: all its labels that count as known
 OVERRULED_AFTER, BACK_AFTER = 3, 5  # nights
+TESTED_BEFORE = (2, 4)  # nights: the first champion decides on one, whoever a person has promoted on the other
 SETTINGS = {
     "FRAUD_TRAIN_SETTLE_S": "3",  # a day of the week takes six seconds
     "FRAUD_TRAIN_SHARE_MAX": "1",
@@ -92,7 +95,7 @@ def wave_of_card_testing(terminal: Terminal, log: Path) -> None:
 
     try:
         eventually(lambda: (asked("clock", "show") or {}).get("paused") is False, log.read_text)
-        started = asked("scenario", "start", "card-testing", "--cards", "40", "--minutes", "30")
+        started = asked("scenario", "start", *WAVE)
         assert started is not None
         eventually(
             lambda: all(run["state"] == "ended" for run in asked("scenario", "status") or [{"state": ""}]),
@@ -131,6 +134,10 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
         first = await_night(terminal, HISTORY_DAYS - 1)
         assert first.state == "promoted", first
         for night in range(1, NIGHTS + 1):
+            if night in TESTED_BEFORE:
+                # The clock stands still: the wave begins with the day that is streamed next.
+                asked = terminal.fraudstream("scenario", "start", *WAVE)
+                assert asked.returncode == 0, asked.stderr
             # The night of a midnight begins when the first transactions after it are in the lake.
             stream_to(terminal, HISTORY_DAYS + night, f"{SPEED_MAX:g}")
             await_night(terminal, HISTORY_DAYS + night - 1)
