@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,18 +63,23 @@ class Bench:
 
     def fraudstream(self, *arguments: str) -> str:
         """Run a command; what it printed. Raises BenchmarkFailedError."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = self._run(arguments)
         if done.returncode:
             raise BenchmarkFailedError(f"fraudstream {' '.join(arguments)}: {(done.stdout + done.stderr)[-1500:]}")
         return done.stdout
 
-    def retrain(self, *arguments: str) -> dict[str, Any]:
-        """Ask for a training and wait for its end."""
-        told: dict[str, Any] = json.loads(self.fraudstream("retrain", "--json", *arguments).splitlines()[-1])
-        return told
+    def retrain(self) -> None:
+        """Ask for a training and wait until its version is promoted or rejected: both are a whole training."""
+        done = self._run(("retrain", "--json"))
+        lines = done.stdout.splitlines()
+        if not lines or json.loads(lines[-1])["state"] not in ("promoted", "rejected"):
+            raise BenchmarkFailedError(f"fraudstream retrain: {(done.stdout + done.stderr)[-1500:]}")
+
+    def _run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
