@@ -184,6 +184,13 @@ def promoted_within_noise(week: Week) -> Week:
     return replace(week, gates={version: gate | {"low": -0.01} for version, gate in week.gates.items()})
 
 
+def refused_unmeasured(week: Week) -> Week:
+    few = {"low": None, "reason": "3 fraud among the 900 rows to measure on, 10 needed of either kind"}
+    return replace(
+        week, gates={v: gate | (few if gate["outcome"] == "rejected" else {}) for v, gate in week.gates.items()}
+    )
+
+
 def nobody_refused(week: Week) -> Week:
     return replace(week, gates={version: gate | {"outcome": "promoted"} for version, gate in week.gates.items()})
 
@@ -214,6 +221,7 @@ def one_path(week: Week) -> Week:
         (failed_night, "is failed"),
         (promoted_within_noise, "promoted nobody by more than noise"),
         (nobody_refused, "no candidate was refused"),
+        (refused_unmeasured, "no candidate was refused"),
         (without_rollback, "nobody was rolled back to"),
         (with_rows(ap=None), "has promised nothing"),
         (with_rows(delivered=None), "has decided and delivered nothing"),

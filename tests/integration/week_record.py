@@ -61,15 +61,21 @@ def _of_nights(week: Week) -> list[str]:
         elif run["trigger"] != "nightly" or run["state"] not in ("promoted", "rejected"):
             found.append(f"the night of {night_ms} is {run['state']}: {run['detail']}")
     refused = [gate for gate in week.gates.values() if gate["outcome"] == "rejected"]
-    if not any(gate["rival"] and gate["rows"] and gate["reason"] for gate in refused):
-        found.append("no candidate was refused beside a rival, with the numbers")
+    if not any(_is_no_better(gate) for gate in refused):
+        found.append("no candidate was refused for being no better, with the numbers")
     return found
+
+
+def _is_no_better(gate: Values) -> bool:
+    """Measured, and not better by more than noise: than its rival, or than chance. Too few frauds to measure on do not count."""
+    low: float | None = gate["low"]
+    return low <= 0 if low is not None else str(gate["reason"]).startswith("no better than chance")
 
 
 def _of_roles(week: Week) -> list[str]:
     found = []
     by_gate = [c["after"]["champion"] for c in week.changes if (c["action"], c["by"]) == ("promote", "gate")]
-    if not any((week.gates.get(version) or {}).get("low", 0) > 0 for version in by_gate):
+    if not any(((week.gates.get(version) or {}).get("low") or 0) > 0 for version in by_gate):
         found.append("the gate has promoted nobody by more than noise")
     back = [c for c in week.changes if c["action"] == "rollback"]
     if not any(c["after"]["champion"] == c["before"]["previous"] for c in back):
