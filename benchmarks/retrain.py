@@ -126,7 +126,8 @@ class Bench:
 
 def _command(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        found: list[str] = process.cmdline()
+        return found
     except psutil.Error:
         return []
 
