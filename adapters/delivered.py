@@ -14,7 +14,11 @@ import msgspec
 
 
 class DeliveredQuality(msgspec.Struct, frozen=True):
-    """Of one version on one path, over event times from_ms <= t < to_ms. None: undefined there."""
+    """Of one version on one path, over event times from_ms <= t < to_ms. None: undefined there.
+
+    path: streaming or batch, or challenger: scored in shadow. champion_auc, champion_ap: of whoever decided, on those same
+    transactions; only of a challenger.
+    """
 
     path: str
     version: str
@@ -26,6 +30,8 @@ class DeliveredQuality(msgspec.Struct, frozen=True):
     ap: float | None
     card_precision: float | None
     recall: float | None
+    champion_auc: float | None = None
+    champion_ap: float | None = None
 
 
 def read_delivered(path: Path) -> list[DeliveredQuality]:

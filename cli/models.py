@@ -4,11 +4,13 @@ Rule 1. A name is a version's name or the begin of exactly one.
 Rule 2. `promote` asks what the gate has said, against whom it compared, and overrules it only with --force and a reason, which
         is kept. A version of other features is never promoted: nobody could score with it.
 Rule 3. What is promised stands beside what was delivered (adapters/delivered.py); what is not known is a dash, never a zero.
+Rule 4. What a challenger would have delivered stands apart from that, beside whoever decided on the same transactions.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ from fraud.features import FEATURE_HASH
 from fraud.model import Manifest, ModelRefusedError
 
 _STREAMING: Final = "streaming"
+_BATCH: Final = "batch"
+_SHADOW: Final = "challenger"
 _CHANGES_SHOWN: Final = 5
 
 
@@ -32,8 +36,8 @@ def list_models(as_json: bool) -> int:
     settings = StackSettings.read()
     store = ModelStore(settings.models)
     roles = _roles(_aliases(store))
-    delivered = {each.version: each for each in read_delivered(settings.delivered_file) if each.path == _STREAMING}
-    rows = [_row(store, version, roles.get(version, []), delivered.get(version)) for version in store.versions()]
+    told = {(each.path, each.version): each for each in read_delivered(settings.delivered_file)}
+    rows = [_row(store, version, roles.get(version, []), told) for version in store.versions()]
     if as_json:
         print(json.dumps(rows, indent=1))
     elif not rows:
@@ -180,7 +184,9 @@ def _roles(aliases: Aliases) -> dict[str, list[str]]:
     return roles
 
 
-def _row(store: ModelStore, version: str, roles: list[str], delivered: DeliveredQuality | None) -> dict[str, Any]:
+def _row(
+    store: ModelStore, version: str, roles: list[str], told: Mapping[tuple[str, str], DeliveredQuality]
+) -> dict[str, Any]:
     try:
         manifest = store.manifest(version)
     except ModelRefusedError as error:
@@ -195,10 +201,15 @@ def _row(store: ModelStore, version: str, roles: list[str], delivered: Delivered
         "auc": promise.auc,
         "ap": promise.ap,
         "cp_at_100": promise.cp_at_100,
-        "delivered": None if delivered is None else msgspec.to_builtins(delivered),
+        "delivered": _told_of(told.get((_BATCH if manifest.kind == BATCH_KIND else _STREAMING, version))),
+        "in_shadow": _told_of(told.get((_SHADOW, version))),
         "outcome": manifest.gate.outcome,
         "reason": manifest.gate.reason,
     }
+
+
+def _told_of(found: DeliveredQuality | None) -> dict[str, Any] | None:
+    return None if found is None else msgspec.to_builtins(found)
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -219,6 +230,11 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
             f"  as of {event_time(row['as_of_ms'])}, {row['rows']:,} rows, {row['fraud']:,} fraud",
             f"  {row['outcome']}: {_first_clause(row['reason'])}",
         ]
+        if shadow := row["in_shadow"]:
+            lines.append(
+                f"  in shadow: AP {_number(shadow['ap'])}, AUC {_number(shadow['auc'])}; who decided on the same "
+                f"{_number(shadow['champion_ap'])}, {_number(shadow['champion_auc'])}"
+            )
     return lines
 
 
@@ -239,7 +255,8 @@ def _page(manifest: Manifest, values: dict[str, Any], told: list[DeliveredQualit
     ]
     lines += [
         f"  delivered    AP {_number(each.ap)}, AUC {_number(each.auc)}, card precision {_number(each.card_precision)} on "
-        f"{each.fraud + each.genuine:,} matured rows, {each.fraud:,} fraud, {_day(each.from_ms)} .. {_day(each.to_ms)} ({each.path})"
+        f"{each.fraud + each.genuine:,} matured rows, {each.fraud:,} fraud, {_day(each.from_ms)} .. {_day(each.to_ms)} "
+        f"({_by_whom(each)})"
         for each in told
     ] or ["  delivered    - (no labels have matured, or it has not decided)"]
     lines.append(f"  gate         {gate.outcome}{', may score in shadow' if gate.shadow else ''}: {gate.reason}")
@@ -259,6 +276,12 @@ def _page(manifest: Manifest, values: dict[str, Any], told: list[DeliveredQualit
         for change in values["changes"][-_CHANGES_SHOWN:]
     ]
     return "\n".join(lines)
+
+
+def _by_whom(each: DeliveredQuality) -> str:
+    if each.path != _SHADOW:
+        return each.path
+    return f"in shadow; who decided on the same: AP {_number(each.champion_ap)}, AUC {_number(each.champion_auc)}"
 
 
 def _number(value: float | None) -> str:

@@ -255,6 +255,13 @@ PATH_QUALITY: Final = Metric(
     "(the last two at the alert budget)",
     ("path", "measure"),
 )
+CHALLENGER_QUALITY: Final = Metric(
+    "fraud_challenger_quality",
+    "gauge",
+    "a challenger (version) and whoever decided, on the same matured transactions, by scored_by: challenger, champion; and by "
+    "measure: auc, ap, card_precision, precision, recall (the last two at the alert budget)",
+    ("version", "scored_by", "measure"),
+)
 PATH_SCENARIO_RECALL: Final = Metric(
     "fraud_path_scenario_recall",
     "gauge",

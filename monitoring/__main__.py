@@ -126,7 +126,7 @@ def paths(as_json: Annotated[bool, typer.Option("--json", help="print one JSON o
     if found is None or not found.delivered:
         _nothing(f"no transaction is mature yet: labels need {settings.label_delay_days:g} days of event time")
     registry = Registry(settings.models)
-    told = {each.version: registry.promise(each.version) for each in found.delivered}
+    told = {version: registry.promise(version) for version in found.versions}
     promises = {version: promise for version, promise in told.items() if promise is not None}
     print(json.dumps(values(found, promises), indent=1) if as_json else as_text(found, promises))
 

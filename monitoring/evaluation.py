@@ -3,7 +3,9 @@
 Rule 1. Only whole days (UTC) whose transactions are older than the maturity horizon; without a label they are genuine.
 Rule 2. It is a pure function of the tables: who reads the same tables gets the same numbers.
 Rule 3. Paths are compared on the transactions that both have scored, at one alert budget, whatever versions did it.
-Rule 4. Measures are those of the promise (trainer/evaluate.py): cards that were known to be compromised leave the test.
+Rule 4. A challenger is compared with whoever decided on the very transactions that it has scored: it decides nothing, so only
+        measures of its scores are told, none of decisions.
+Rule 5. Measures are those of the promise (trainer/evaluate.py): cards that were known to be compromised leave the test.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from fraud.decision import APPROVE
 from fraud.measures import Detection, Mask, Matured, Money
 from fraud.model import Promise
 from fraud.windows import DAY_MS
-from monitoring.evaluation_store import BATCH, STREAMING, Period, now_ms, period
+from monitoring.evaluation_store import BATCH, CHALLENGER, STREAMING, Period, now_ms, period
 
 KNOWN_BEFORE_MS: Final = 7 * DAY_MS  # frauds of that long before the horizon make a card known, as in the promise
 
@@ -79,14 +81,35 @@ class Contrast:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A challenger beside whoever decided, on the same transactions; both as the measures of Delivered.quality."""
+
+    version: str
+    transactions: int
+    fraud: int
+    genuine: int
+    quality: Mapping[str, float | None]
+    champion: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Over the event times from_ms <= t < to_ms; now_ms is where the scores are. contrast: None while only one path has scored."""
+    """Over the event times from_ms <= t < to_ms; now_ms is where the scores are. contrast: None while only one path has scored.
+
+    shadowed: by challenger; empty while nobody has scored in shadow.
+    """
 
     now_ms: int
     from_ms: int
     to_ms: int
     delivered: tuple[Delivered, ...]
     contrast: Contrast | None = None
+    shadowed: tuple[Shadowed, ...] = ()
+
+    @property
+    def versions(self) -> set[str]:
+        """Every version that is measured."""
+        return {each.version for each in self.delivered} | {each.version for each in self.shadowed}
 
 
 def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
@@ -105,9 +128,34 @@ def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
         from_ms=from_ms,
         to_ms=to_ms,
         delivered=tuple(
-            _delivered(found, (path == of) & ((version == by) | ~inside), (of, by), from_ms, terms) for of, by in groups
+            _delivered(found, (path == of) & ((version == by) | ~inside), (of, by), from_ms, terms)
+            for of, by in groups
+            if of != CHALLENGER
         ),
         contrast=_contrast(found, path, inside, from_ms, terms),
+        shadowed=tuple(
+            _shadowed(
+                found, by, inside & (path == CHALLENGER) & (version == by), inside & (path == STREAMING), from_ms, terms
+            )
+            for of, by in groups
+            if of == CHALLENGER
+        ),
+    )
+
+
+def _shadowed(found: Period, by: str, mine: Mask, decided: Mask, from_ms: int, terms: Terms) -> Shadowed:
+    beside = decided & np.isin(found.key, found.key[mine])
+    rows = found.rows.take(mine)
+    weight = measures.weights(rows, found.hides_declined, found.censored[mine])
+    of_champion = found.rows.take(beside)
+    its_weight = measures.weights(of_champion, found.hides_declined, found.censored[beside])
+    return Shadowed(
+        version=by,
+        transactions=len(rows),
+        fraud=int((rows.is_fraud & (weight > 0)).sum()),
+        genuine=int((~rows.is_fraud & (weight > 0)).sum()),
+        quality=_quality(found, rows, weight, from_ms, terms),
+        champion=_quality(found, of_champion, its_weight, from_ms, terms),
     )
 
 
@@ -197,14 +245,28 @@ def promised(promise: Promise) -> dict[str, float | None]:
 
 def qualities(evaluation: Evaluation) -> list[DeliveredQuality]:
     """The evaluation as it is kept for the registry's list."""
-    names = ("auc", "ap", "card_precision", "recall")
-    return [
-        DeliveredQuality(
-            each.path, each.version, evaluation.from_ms, evaluation.to_ms, each.fraud, each.genuine,
-            *(each.quality[name] for name in names),
-        )
-        for each in evaluation.delivered
-    ]  # fmt: skip
+    decided = [_kept(evaluation, each.path, each, {}) for each in evaluation.delivered]
+    beside = [_kept(evaluation, CHALLENGER, each, each.champion) for each in evaluation.shadowed]
+    return [*decided, *beside]
+
+
+def _kept(
+    evaluation: Evaluation, path: str, each: Delivered | Shadowed, champion: Mapping[str, float | None]
+) -> DeliveredQuality:
+    return DeliveredQuality(
+        path=path,
+        version=each.version,
+        from_ms=evaluation.from_ms,
+        to_ms=evaluation.to_ms,
+        fraud=each.fraud,
+        genuine=each.genuine,
+        auc=each.quality["auc"],
+        ap=each.quality["ap"],
+        card_precision=each.quality["card_precision"],
+        recall=each.quality["recall"],
+        champion_auc=champion.get("auc"),
+        champion_ap=champion.get("ap"),
+    )
 
 
 def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str, Any]:
@@ -218,4 +280,8 @@ def as_json(evaluation: Evaluation, promises: Mapping[str, Promise]) -> dict[str
             for each in evaluation.delivered
         ],
         "contrast": None if evaluation.contrast is None else asdict(evaluation.contrast),
+        "shadowed": [
+            {**asdict(each), "promised": promised(promises[each.version]) if each.version in promises else None}
+            for each in evaluation.shadowed
+        ],
     }

@@ -5,6 +5,7 @@ Rule 1. The tables are sets: their content does not depend on the order in which
 Rule 2. A row that stands already is an error: the origin marks must have dropped it.
 Rule 3. A path is a row of its own: the batch path's scores stand beside those of the streaming path, under their name. What was
         declined was declined by the path that decides: `censored` says so in the rows of both.
+Rule 4. So is the challenger, who scores beside the champion and decides nothing: the decision in its rows is the champion's.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from fraud.transaction import id_hash
 from fraud.truth import Truth
 from monitoring.journal import Journal
 
-VERSION: Final = 2
+VERSION: Final = 3  # 3: with the challenger's rows; a journal without them would say that nobody scored in shadow
 STREAMING: Final = "streaming"
 BATCH: Final = "batch"
+CHALLENGER: Final = "challenger"
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS name (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
 CREATE TABLE IF NOT EXISTS score (
@@ -107,6 +109,7 @@ class EvaluationStore:
         occurred = batch.array("occurred_at_ms")
         censored = (batch.array("decision") == DECLINE).tolist()
         self._db.executemany(_SCORES, self._rows_of(batch, STREAMING, "model_version", "", censored, None))
+        self._add_challenger(batch, censored)
         if not np.isnan(batch.array("batch_score")).all():
             date = batch.meta.get("snapshot_date")
             snapshot_ms = None if date is None else int(np.datetime64(date, "ms").astype(np.int64))
@@ -115,6 +118,17 @@ class EvaluationStore:
             "INSERT INTO clock VALUES (?, ?) ON CONFLICT DO UPDATE SET newest_ms = max(newest_ms, excluded.newest_ms)",
             (partition, int(occurred.max())),
         )
+
+    def _add_challenger(self, batch: Batch, censored: list[bool]) -> None:
+        scored = ~np.isnan(batch.array("challenger_score"))
+        if batch.meta.get("challenger_version") is None or not scored.any():
+            return
+        shown = Batch(
+            batch.kind, batch.rows, {**batch.columns, "challenger_decision": batch.array("decision")}, batch.meta
+        )
+        hidden = np.array(censored, np.bool_)[scored].tolist()
+        rows = self._rows_of(shown.take(scored), CHALLENGER, "challenger_version", "challenger_", hidden, None)
+        self._db.executemany(_SCORES, rows)
 
     def _rows_of(
         self, batch: Batch, path: str, version: str, prefix: str, censored: list[bool], snapshot_ms: int | None

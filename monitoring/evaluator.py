@@ -120,7 +120,7 @@ class Evaluator:
         evaluation = evaluate(self._journal.connection, self._terms)
         if evaluation is None:
             return
-        versions = {each.version for each in evaluation.delivered}
+        versions = evaluation.versions
         promises = {version: promise for version in versions if (promise := self._promise_of(version)) is not None}
         self._panel.show(evaluation, promises)
         if self._delivered_file is not None:
@@ -155,6 +155,7 @@ class Panel:
         self._path_quality = Series(metrics.PATH_QUALITY)
         self._path_recall = Series(metrics.PATH_SCENARIO_RECALL)
         self._path_age = Series(metrics.PATH_FEATURE_AGE_SECONDS)
+        self._shadowed = Series(metrics.CHALLENGER_QUALITY)
 
     def show(self, evaluation: Evaluation, promises: Mapping[str, Promise]) -> None:
         """Show these numbers and no others."""
@@ -177,6 +178,14 @@ class Panel:
             }
         )
         self._recall.show({(*key, name): value for key, each in of for name, value in each.scenario_recall.items()})
+        self._shadowed.show(
+            {
+                (each.version, whose, name): value
+                for each in evaluation.shadowed
+                for whose, quality in (("challenger", each.quality), ("champion", each.champion))
+                for name, value in quality.items()
+            }
+        )
         self._show_contrast({} if evaluation.contrast is None else evaluation.contrast.by_path)
 
     def _show_contrast(self, by_path: Mapping[str, PathMeasures]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fraud.model import Promise
-from monitoring.evaluation import Contrast, Delivered, Evaluation, promised
+from monitoring.evaluation import Contrast, Delivered, Evaluation, Shadowed, promised
 from monitoring.evaluation_store import STREAMING
 
 _MEASURES = {
@@ -29,7 +29,22 @@ def as_text(evaluation: Evaluation, promises: Mapping[str, Promise]) -> str:
     days = f"{_day(evaluation.from_ms)} .. {_day(evaluation.to_ms)}, labels mature"
     blocks = [_block(each, promises.get(each.version)) for each in evaluation.delivered]
     contrast = [] if evaluation.contrast is None else [_contrast(evaluation.contrast)]
-    return "\n\n".join([days, *blocks, *contrast])
+    beside = [_beside(each, promises.get(each.version)) for each in evaluation.shadowed]
+    return "\n\n".join([days, *blocks, *beside, *contrast])
+
+
+def _beside(each: Shadowed, promise: Promise | None) -> str:
+    """A challenger and whoever decided, on the same transactions."""
+    told = {} if promise is None else promised(promise)
+    lines = [
+        f"in shadow, {each.version}: {each.fraud:,} fraud, {each.genuine:,} genuine",
+        f"  {'':<30}{'delivered':>10}{'promised':>10}{'champion':>10}",
+    ]
+    lines += [
+        f"  {label:<30}{_number(each.quality[name]):>10}{_number(told.get(name)):>10}{_number(each.champion[name]):>10}"
+        for name, label in _MEASURES.items()
+    ]
+    return "\n".join(lines)
 
 
 def _contrast(contrast: Contrast) -> str:

@@ -1,7 +1,7 @@
 """The nightly run: backfill, a lake of it, then the trainer's own command: dataset, fit, evaluate, publish.
 
 Rule 1. Training runs as it does at night: `python -m trainer train` in a process of its own, with default settings.
-Rule 2. The bar applies to all 183 days.
+Rule 2. The bars apply to all 183 days. Memory is the most that the system saw of the trainer's process, and of this one before it.
 Rule 3. The simulated world and writing the lake's files stand in for the stream and the archiver, and are not in the time.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from producer import handbook
 from trainer.backfill import backfill
 
 NIGHT_S_MAX: Final = 90
+NIGHT_GIB_MAX: Final = 4
 LABEL_DELAY_MS: Final = 7 * DAY_MS
 TRAIN_S_MAX: Final = 1_800
 
@@ -64,6 +66,18 @@ def measured(folder: Path, days: int, say: Say) -> list[Feature]:
             bar=f"at most {NIGHT_S_MAX}" if days == handbook.DAYS else "",
             passed=night_s <= NIGHT_S_MAX,
         ),
+        *_memory(days == handbook.DAYS),
+    ]
+
+
+def _memory(is_judged: bool) -> list[Feature]:
+    """The peaks of resident memory: this process has simulated the world and run the backfill, its only child has trained."""
+    peaks = (("backfill, with the world", resource.RUSAGE_SELF), ("training", resource.RUSAGE_CHILDREN))
+    told = [(name, resource.getrusage(whose).ru_maxrss / 2**20) for name, whose in peaks]  # Linux counts in KiB
+    bar = f"at most {NIGHT_GIB_MAX}" if is_judged else ""
+    return [
+        Feature(name=f"night: memory, {name}", value=round(gib, 2), unit="GiB", bar=bar, passed=gib <= NIGHT_GIB_MAX)
+        for name, gib in told
     ]
 
 

@@ -30,6 +30,7 @@ class RegistryPage:
             return {"roles": msgspec.to_builtins(Aliases()), "versions": [], "fault": None}
         store = ModelStore(self._models)
         delivered = {} if evaluation is None else {(d.path, d.version): d for d in evaluation.delivered}
+        shadowed = {} if evaluation is None else {each.version: each for each in evaluation.shadowed}
         try:
             roles, fault = store.aliases(), None
         except ModelRefusedError as error:
@@ -40,6 +41,9 @@ class RegistryPage:
             found = delivered.get(("streaming", version))
             row["delivered"] = None if found is None else dict(found.quality)
             row["delivered_rows"] = None if found is None else found.fraud + found.genuine
+            shadow = shadowed.get(version)
+            row["in_shadow"] = None if shadow is None else dict(shadow.quality)
+            row["champion_beside"] = None if shadow is None else dict(shadow.champion)
             rows.append(row)
         return {"roles": msgspec.to_builtins(roles), "versions": rows, "fault": fault}
 

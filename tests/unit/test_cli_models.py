@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from adapters.model_store import ModelStore
 from adapters.run_history import RunHistory, TrainingRun
 from cli.__main__ import app
 from cli.failure import CommandError
+from fraud.batch_features import BATCH_HASH, BATCH_KIND
 from fraud.model import Gate
 from tests.scoring.published_models import publish
 from trainer.__main__ import app as trainer_app
@@ -128,6 +130,22 @@ def test_the_list_puts_the_delivered_beside_the_promised_in_80_columns_and_never
     assert "delivered    AP 0.457" in said("models", "show", versions[0])
     assert "difference" in said("models", "show", versions[0])
     assert "+0.1000, 90 % of draws +0.0500 .. +0.1500" in said("models", "show", versions[0])
+
+
+def test_a_challengers_deliveries_stand_apart_beside_whoever_decided_and_a_batch_models_are_of_its_path(
+    models: Path,
+) -> None:
+    rejected, batch = publish(models, 3, gate=REJECTED), publish(models, 4, kind=BATCH_KIND, feature_hash=BATCH_HASH)
+    shadow = msgspec.structs.replace(delivered(rejected, 12, 0.45, "challenger"), champion_auc=0.9, champion_ap=0.4)
+    keep_delivered(models.parent / "monitoring" / "delivered.json", [shadow, delivered(batch, 7, 0.3, "batch")])
+    told = said("models", "list")
+    assert "  in shadow: AP 0.450, AUC 0.910; who decided on the same 0.400, 0.900" in told
+    assert max(map(len, told.splitlines())) <= 80
+    by_version = {row["version"]: row for row in json.loads(said("models", "list", "--json"))}
+    assert by_version[rejected]["delivered"] is None, "it has decided nothing"
+    assert by_version[rejected]["in_shadow"]["champion_ap"] == 0.4
+    assert (by_version[batch]["delivered"]["ap"], by_version[batch]["in_shadow"]) == (0.3, None)
+    assert "in shadow; who decided on the same: AP 0.400, AUC 0.900" in said("models", "show", rejected)
 
 
 def test_a_damaged_version_is_listed_with_what_is_wrong(models: Path) -> None:

@@ -227,6 +227,20 @@ def test_behind_a_right_hash_nothing_serves_another_score_than_the_published_mod
     assert set(codes) - {0, 1}, "some crash XGBoost: without a child process they would have ended the scorer"
 
 
+def test_what_is_empty_cut_or_another_model_behind_a_right_hash_is_refused_by_the_child(tmp_path: Path) -> None:
+    """The same damages as above by someone who also makes the manifest: no hash can tell, the child does."""
+    raw = trees(3)
+    damaged = {"empty": b"", "cut": raw[: len(raw) // 2], "without its end": raw[:-1], "another model": trees(5)}
+    published = {name: publish(tmp_path, 3, {**files_of(3), "model.ubj": model}) for name, model in damaged.items()}
+    for name in published.keys() - {"empty"}:  # which the registry refuses by its length
+        ModelStore(tmp_path).read(published[name])  # whole, by every hash
+    codes = loaded_by_children([tmp_path / version for version in published.values()])
+    assert 0 not in codes, dict(zip(published, codes, strict=True))
+    assert loaded_by_children([tmp_path / publish(tmp_path, 3)]) == [0]  # the child refuses because of the damage
+    with pytest.raises(ModelRefusedError, match="canary"):
+        load(ModelStore(tmp_path).read(published["another model"]))
+
+
 def test_a_deleted_version_and_damaged_aliases_leave_the_last_good_model(tmp_path: Path) -> None:
     good = publish(tmp_path)
     point_to(tmp_path, good)

@@ -28,7 +28,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "told"),
     [
         (["world", "stream", "--speed", "0"], "--speed 0"),
-        (["world", "stream", "--speed", "2000"], "1 .. 1440"),
+        (["world", "stream", "--speed", "20000"], "1 .. 14400"),
         (["world", "stream", "--speed", "fast"], "--speed fast"),
         (["world", "stream", "--cards", "0"], "cards"),
         (["world", "stream", "--cards", "99999999"], "cards is 99999999"),
@@ -44,7 +44,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["world", "stream", "--drift", "new_country=XX"], "new_country is XX"),
         (["world", "stream", "--without", "magic"], "there is no scenario magic"),
         (["clock", "speed", "0"], "greater than or equal to 1"),
-        (["clock", "speed", "1441"], "less than or equal to 1440"),
+        (["clock", "speed", "14401"], "less than or equal to 14400"),
         (["scenario", "start", "magic"], "there is no scenario magic"),
         (["scenario", "start", "card-testing", "--cards", "0"], "cards"),
         (["scenario", "start", "card-testing", "--minutes", "0"], "minutes"),

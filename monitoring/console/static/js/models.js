@@ -51,7 +51,7 @@ function Version({ row, roles, onPromote, onCard }) {
   const mine = Object.entries(roles).filter(([, version]) => version === row.version).map(([role]) => role);
   if (row.error) return html`<tr class="version"><th scope="row">${row.version}</th><td colspan="6"><${Pill} kind="bad">not whole<//> ${row.error}</td></tr>`;
   return html`<tr class="version" data-version=${row.version}>
-    <th scope="row"><button class="link" onClick=${onCard}>${row.version}</button><div class="row">${mine.map((role) => html`<${Pill} key=${role} kind=${role === "champion" ? "good" : "info"}>${role}<//>`)}</div></th>
+    <th scope="row"><button class="link" onClick=${onCard}>${row.version}</button><div class="row">${mine.map((role) => html`<${Pill} key=${role} kind=${role === "champion" ? "good" : "info"}>${role}<//>`)}</div>${row.in_shadow && html`<small style=${{ display: "block" }}>in shadow AP ${format.number(row.in_shadow.ap, 3)}, who decided on the same ${format.number(row.champion_beside.ap, 3)}</small>`}</th>
     <td>${format.eventMinute(row.as_of_ms)}<small style=${{ display: "block" }}>${format.count(row.trained_on.rows)} rows, ${format.count(row.trained_on.fraud)} fraud</small></td>
     ${MEASURES.map(([name]) => html`<${Measure} key=${name} promised=${row.promised[name]} delivered=${row.delivered?.[name]} />`)}
     <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//><p class="gap-note">${row.gate.reason}</p></td>
