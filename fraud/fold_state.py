@@ -131,7 +131,7 @@ class EntityState(ABC):
         if slot is None:
             return np.empty((0, len(self.event)), np.int64)
         start, _, length = self._table[slot, : kernel.TAIL].tolist()
-        return self._events(self._pool[start : start + length])
+        return self._events(self._pool[start : start + length]).copy()  # the pool moves
 
     @classmethod
     def event_bytes(cls) -> int:

@@ -96,6 +96,7 @@ SWITCHES: Final = (
     RANDOM_SPLIT,
 )
 BY_NAME: Final = {switch.name: switch for switch in SWITCHES}
+_AND: Final = "+"
 META: Final = "switches"  # in the meta of a packed record, and the lake's column: the names that were in force
 
 
@@ -145,6 +146,11 @@ class SwitchBoard:
         return tuple(switch.name for switch in SWITCHES if switch.name in self.on and switch.side in sides)
 
 
+def names_in(words: str) -> tuple[str, ...]:
+    """The names in a column of the lake."""
+    return tuple(words.split(_AND))
+
+
 def in_words(names: Iterable[str]) -> str:
     """Names as they stand in one column of the lake."""
-    return "+".join(names)
+    return _AND.join(names)

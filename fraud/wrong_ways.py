@@ -26,7 +26,11 @@ HOP_MS: Final = 5 * MINUTE_MS
 CARD_COLUMNS: Final = (*REQUEST_NAMES, *CARD_NAMES)
 
 _IN_WINDOWS: Final = frozenset(
-    f"{view.entity}_{a.name}_{window.name}" for view in VIEWS for window in view.windows for a in view.aggregates if a.windowed
+    f"{view.entity}_{a.name}_{window.name}"
+    for view in VIEWS
+    for window in view.windows
+    for a in view.aggregates
+    if a.windowed
 )
 _ROWS_AT_START: Final = 64
 Cents = npt.NDArray[np.float32]
@@ -92,7 +96,9 @@ def terminal_vector(
     return vector
 
 
-def _hopped(ways: Collection[str], read: Callable[[int], Vectors], at_ms: int, in_windows: Int64s) -> tuple[Vectors, int]:
+def _hopped(
+    ways: Collection[str], read: Callable[[int], Vectors], at_ms: int, in_windows: Int64s
+) -> tuple[Vectors, int]:
     """What is read at a time, and where its windows end."""
     vector = read(at_ms)
     if HOPPING_WINDOWS.name not in ways:
@@ -118,7 +124,9 @@ def _paid(events: Int64s) -> tuple[Int64s, Cents]:
 def _float_window(times: Int64s, euros: Cents, end_ms: int, window: Window) -> tuple[int, np.float32, np.float32]:
     """Count, sum and sum of squares of a window as the difference of running totals: the kernel's way, with floats."""
     first, last = np.searchsorted(times, [end_ms - window.length_ms, end_ms], side="right").tolist()
-    totals, squares = (np.concatenate([np.zeros(1, np.float32), np.cumsum(of, dtype=np.float32)]) for of in (euros, euros * euros))
+    totals, squares = (
+        np.concatenate([np.zeros(1, np.float32), np.cumsum(of, dtype=np.float32)]) for of in (euros, euros * euros)
+    )
     return last - first, totals[last] - totals[first], squares[last] - squares[first]
 
 
@@ -126,7 +134,9 @@ def _float_card_sums(vector: Vectors, events: Int64s, end_ms: int, amount_minor:
     """Put sums, means and deviations of floating-point euros in the place of the exact ones."""
     times, euros = _paid(events)
     mean = deviation = np.float32(np.nan)
-    for window in CARD_HISTORY.windows:  # ascending: what is left after the loop is of the longest, which habits are read in
+    for (
+        window
+    ) in CARD_HISTORY.windows:  # ascending: what is left after the loop is of the longest, which habits are read in
         count, total, squares = _float_window(times, euros, end_ms, window)
         if count:
             mean = total / np.float32(count)
