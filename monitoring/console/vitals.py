@@ -70,6 +70,7 @@ def vitals(now: Reading, before: Reading) -> dict[str, Any]:
         "late": now.total(metrics.LATE_TOTAL),
         "model": next((of["version"] for of, value in now.samples(metrics.MODEL_INFO) if value), None),
         "parity": _parity(now),
+        "switches": [{**of, "offset": value} for of, value in now.samples(metrics.SWITCH_FROM_OFFSET)],
         "state_store": {
             "up": now.total(metrics.STATE_STORE_UP),
             "memory_bytes": now.total(metrics.STATE_STORE_MEMORY_BYTES),

@@ -56,7 +56,9 @@ def test_labels_known_at_once_judge_on_days_whose_labels_nobody_has_yet(tmp_path
     made, store, _ = trained(tmp_path, plan, table())
     assert PLAN.split.validation_to_ms == AS_OF_MS - 7 * DAY_MS
     assert made.manifest.promise.to_ms == AS_OF_MS
-    assert made.manifest.promise.fraud > 0  # although the newest week's labels become known after the moment of training
+    assert (
+        made.manifest.promise.fraud > 0
+    )  # although the newest week's labels become known after the moment of training
     assert (made.outcome, store.aliases().champion) == ("rejected", None)
 
 

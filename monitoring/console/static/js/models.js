@@ -54,7 +54,7 @@ function Version({ row, roles, onPromote, onCard }) {
     <th scope="row"><button class="link" onClick=${onCard}>${row.version}</button><div class="row">${mine.map((role) => html`<${Pill} key=${role} kind=${role === "champion" ? "good" : "info"}>${role}<//>`)}</div></th>
     <td>${format.eventMinute(row.as_of_ms)}<small style=${{ display: "block" }}>${format.count(row.trained_on.rows)} rows, ${format.count(row.trained_on.fraud)} fraud</small></td>
     ${MEASURES.map(([name]) => html`<${Measure} key=${name} promised=${row.promised[name]} delivered=${row.delivered?.[name]} />`)}
-    <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//><p class="gap-note">${row.gate.reason}</p></td>
+    <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//>${(row.gate.switches ?? []).map((name) => html` <${Pill} key=${name} kind="bad" title="Its promise is wrong on purpose: see Break it">made under ${name}<//>`)}<p class="gap-note">${row.gate.reason}</p></td>
     <td>${!mine.includes("champion") && html`<button onClick=${onPromote}>Promote</button>`}</td>
   </tr>`;
 }
