@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Final
 
 GUIDES: Final = ("break-it", "runbook")
-_DOCS: Final = Path(__file__).parents[2] / "docs"
+# In a checkout; and where pyproject.toml puts them in an installed package.
+_FOLDERS: Final = (Path(__file__).parents[2] / "docs", Path(__file__).parent / "docs")
 
 
 def guide_text(name: str) -> str | None:
     """The text of a page; None for a name that is none, and where docs/ was not installed."""
     if name not in GUIDES:
         return None
-    try:
-        return (_DOCS / f"{name}.md").read_text()
-    except OSError:
-        return None
+    found = next((path for folder in _FOLDERS if (path := folder / f"{name}.md").is_file()), None)
+    return None if found is None else found.read_text()

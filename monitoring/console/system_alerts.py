@@ -32,7 +32,7 @@ class SystemAlert(BaseModel):
     annotations: dict[str, str] = {}
     startsAt: datetime  # noqa: N815 (the payload's names)
     endsAt: datetime | None = None  # noqa: N815 (the payload's names)
-    fingerprint: Annotated[str, Field(pattern=r"\A[0-9a-fA-F]{1,64}\Z")]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{1,64}$")]
 
 
 class Webhook(BaseModel):

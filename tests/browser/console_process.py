@@ -99,6 +99,7 @@ def _page(began_s: float) -> str:
         "fraud_parity_compared 5000",
         'fraud_parity_rounds_total{outcome="holds"} 3',
         'fraud_parity_wrong_rows{fault="mismatched"} 0',
+        'fraud_switch_from_offset{switch="float-sums",stage="card",partition="0"} 1234',
         'fraud_dead_letters_total{topic="transactions",reason="NOT_JSON"} 2',
     ]
     for stage in ("card", "terminal", "scorer"):

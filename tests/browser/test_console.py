@@ -26,9 +26,10 @@ from adapters.kafka import ensure_topics
 from adapters.model_store import ModelStore
 from fraud import topics
 from fraud.alert import Alert
-from fraud.control import SetClock, StartScenario, parse_control_request
+from fraud.control import SetClock, SetSwitch, StartScenario, parse_control_request
 from fraud.disposition import parse_disposition
 from fraud.labels import Label
+from fraud.switches import SWITCHES
 from tests.browser.console_process import ConsoleProcess, metrics_page, until
 from tests.browser.console_world import SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
 from tests.conftest import missing, own_server
@@ -47,6 +48,7 @@ PAGES = {
     "world": "/world",
     "health": "/health",
     "budget": "/budget",
+    "break": "/break",
 }
 # What stands on a page when it has loaded all that it shows.
 LOADED = {
@@ -57,6 +59,7 @@ LOADED = {
     "world": "[data-run]",
     "health": "svg.bins",
     "budget": ".chart canvas",
+    "break": "[data-switch]",
 }
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 LOOKS = {
@@ -64,6 +67,7 @@ LOOKS = {
     for scheme in ("light", "dark")
     for name, size in (("wide", WIDE), ("narrow", NARROW))
 }
+WEBHOOK = Path(__file__).parents[1] / "contract" / "alertmanager" / "webhook-v4.json"
 AXE = Path(__file__).parent / "vendor" / "axe.js"
 
 
@@ -340,6 +344,55 @@ def test_the_real_server_refuses_changes_that_are_not_the_pages_own(stage: Stage
     assert console.ask("POST", "/api/retrain", {**host, "x-console-token": token}, b"{}")[0] == 200  # the control
     for path in ("/static/../server.py", "/static/%2e%2e/server.py", "/static/vendor/../../settings.py"):
         assert console.get(path)[0] == 404
+
+
+def test_a_switch_is_turned_through_the_log_and_its_banner_stands_on_every_page(stage: Stage, page: Any) -> None:
+    def asked() -> list[tuple[str, bool]]:
+        requests = [parse_control_request(record.value) for record in stage.records(topics.CONTROL.name)]
+        return [(request.name, request.on) for request in requests if isinstance(request, SetSwitch)]
+
+    open_page(page, stage, "break")
+    assert page.locator("[data-switch]").count() == len(SWITCHES)
+    page.locator('[data-switch="float-sums"]').get_by_role("switch").click()
+    page.locator('[data-switch="float-sums"].on').wait_for()
+    assert asked()[-1] == ("float-sums", True)
+    page.get_by_text("in force from card/0 offset 1,234").wait_for()  # as the worker's metrics tell it
+    for name in ("live", "models", "health"):
+        page.goto(stage.console.address + PAGES[name])
+        page.locator(".notice.broken").get_by_text("float-sums").wait_for()
+    stage.console.end()
+    stage.console.start()
+    page.goto(stage.console.address + PAGES["break"])
+    page.locator('[data-switch="float-sums"].on').get_by_role("switch").click()
+    page.locator('[data-switch="float-sums"]:not(.on)').wait_for()
+    page.locator(".notice.broken").wait_for(state="detached")
+    assert asked()[-1] == ("float-sums", False)
+
+
+def test_a_switch_that_there_is_not_is_refused_with_those_that_there_are(stage: Stage) -> None:
+    console = stage.console
+    token = json.loads(console.get("/api/session")[1])["token"]
+    headers = {"origin": console.address, "content-type": "application/json", "x-console-token": token}
+    status, body = console.ask("POST", "/api/break/no-such", headers, b'{"on": true}')
+    assert status == 404
+    assert all(switch.name in body.decode() for switch in SWITCHES)
+
+
+def test_alertmanagers_message_stands_on_health_with_its_runbook_until_it_has_resolved(stage: Stage, page: Any) -> None:
+    sent = json.loads(WEBHOOK.read_text())
+    said = {"content-type": "application/json"}
+    open_page(page, stage, "health")
+    assert stage.console.ask("POST", "/api/alertmanager", said, json.dumps(sent).encode())[0] == 200
+    row = page.locator('[data-alertname="ParityBroken"]')
+    row.get_by_text("firing").wait_for()
+    link = row.get_by_role("link", name="paritybroken")
+    status, guide = stage.console.get(str(link.get_attribute("href")).partition("#")[0])
+    assert (status, b"## ParityBroken" in guide) == (200, True)
+    resolved = {**sent["alerts"][0], "status": "resolved", "endsAt": "2026-11-21T16:00:00Z"}
+    body = json.dumps({**sent, "status": "resolved", "alerts": [resolved]}).encode()
+    assert stage.console.ask("POST", "/api/alertmanager", said, body)[0] == 200
+    row.get_by_text("resolved").wait_for()
+    assert stage.console.ask("POST", "/api/alertmanager", {**said, "origin": stage.console.address}, body)[0] == 403
 
 
 def faults_of_access(page: Any) -> list[str]:

@@ -54,7 +54,9 @@ class Broken:
         with closing(KafkaProducer(bootstrap_servers=self.stack.bootstrap, acks="all")) as producer:
             producer.send(topics.CONTROL.name, request.to_json()).get(30)
         if BY_NAME[name].side is Side.SERVING:
-            wait_until(f"{name} is {on}", lambda: self.served_under() == ((name,) if on else ()), SECONDS_MAX, self.worker.tail)
+            wait_until(
+                f"{name} is {on}", lambda: self.served_under() == ((name,) if on else ()), SECONDS_MAX, self.worker.tail
+            )
 
     def served_under(self) -> tuple[str, ...]:
         """The switches under which the newest of some more transactions are served."""
@@ -67,7 +69,9 @@ class Broken:
         """Some more transactions, every seventh of them two hours late, through the worker."""
         made = [self._transaction(i) for i in range(self._sent, self._sent + SLICE)]
         self._sent += SLICE
-        self.stack.feed([Sent(t.occurred_at_ms, topics.TRANSACTIONS.name, t.card_id.encode(), t.to_json()) for t in made])
+        self.stack.feed(
+            [Sent(t.occurred_at_ms, topics.TRANSACTIONS.name, t.card_id.encode(), t.to_json()) for t in made]
+        )
         self.stack.drain(SECONDS_MAX)
 
     def parity(self) -> Parity:
