@@ -31,7 +31,7 @@ from fraud.disposition import parse_disposition
 from fraud.labels import Label
 from fraud.switches import SWITCHES
 from tests.browser.console_process import ConsoleProcess, metrics_page, until
-from tests.browser.console_world import SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
+from tests.browser.console_world import NOW_MS, SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
 from tests.conftest import missing, own_server
 
 WAIT_MS = 90_000
@@ -395,6 +395,15 @@ def test_alertmanagers_message_stands_on_health_with_its_runbook_until_it_has_re
     assert stage.console.ask("POST", "/api/alertmanager", {**said, "origin": stage.console.address}, body)[0] == 403
 
 
+@pytest.fixture
+def switched_on(stage: Stage) -> Iterator[None]:
+    """A switch is on meanwhile: banner and page show it."""
+    for on in (True, False):
+        stage.send(topics.CONTROL.name, None, SetSwitch(f"s-{on}", NOW_MS, "hopping-windows", on).to_json())
+        if on:
+            yield
+
+
 def faults_of_access(page: Any) -> list[str]:
     """What axe-core finds that is serious or critical."""
     page.evaluate(AXE.read_text())
@@ -405,6 +414,7 @@ def faults_of_access(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("look", ["light-wide", "dark-narrow"])
+@pytest.mark.usefixtures("switched_on")
 def test_every_page_is_accessible_and_nothing_hangs_over_its_edge(stage: Stage, browser: Any, look: str) -> None:
     scheme, size = LOOKS[look]
     context = browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
@@ -414,6 +424,7 @@ def test_every_page_is_accessible_and_nothing_hangs_over_its_edge(stage: Stage, 
     found = {}
     for name in PAGES:
         open_page(page, stage, name)
+        page.locator(".notice.broken").wait_for()
         faults = faults_of_access(page)
         beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if faults or beyond > 0:

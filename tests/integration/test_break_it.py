@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
@@ -87,8 +86,8 @@ class Broken:
 
 
 @pytest.fixture
-def broken(stack: Stack) -> Iterator[Broken]:
-    yield Broken(stack)
+def broken(stack: Stack) -> Broken:
+    return Broken(stack)
 
 
 def test_each_switch_moves_the_meter_and_off_is_exact_again_also_across_a_restart(broken: Broken) -> None:

@@ -59,7 +59,7 @@ function Flow({ points }) {
     <${Card} title="In the log to score" aside="seconds, wall time"><${Chart} time series=${[{ name: "p50", colour: "good" }, { name: "p95", colour: "accent" }, { name: "p99", colour: "bad" }]} data=${[times, column(2), column(3), column(4)]} label=${`Latency from the log's append to the score; now p95 ${format.duration(newest[3])}, p99 ${format.duration(newest[4])}`} yText=${format.duration} y=${{ range: (_, low, high) => [0, Math.max(0.01, high * 1.1)] }} /><//>`;
 }
 
-function Parity({ parity }) {
+function Parity({ parity, late }) {
   const wrong = Object.values(parity.wrong).reduce((sum, each) => sum + each, 0);
   const rounds = Object.values(parity.rounds).reduce((sum, each) => sum + each, 0);
   const broken = Object.entries(parity.features);
@@ -69,6 +69,7 @@ function Parity({ parity }) {
       : html`<dl class="facts-row">
             <${Fact} label="vectors that differ" value=${format.count(wrong)} kind=${wrong ? "bad" : "good"} note=${wrong ? "training and serving disagree" : "training and serving agree"} />
             <${Fact} label="compared" value=${format.count(parity.compared)} note=${`newest of ${format.count(rounds)} rounds`} />
+            <${Fact} label="late transactions" value=${format.count(late ?? 0)} note="behind their card's or terminal's newest, since the worker started" />
           </dl>
           ${broken.length > 0 && html`<ul>${broken.map(([name, count]) => html`<li key=${name}>${words(name.toUpperCase()).title}: ${format.count(count)}</li>`)}</ul>`}`}
   <//>`;
@@ -214,7 +215,7 @@ export function Health() {
   return html`<div>
     <div class="page-head"><h1>Health</h1></div>
     ${signs && signs.up.length + signs.down.length > 0
-      ? html`<div class="grid"><${Pipeline} signs=${signs} world=${pulse.world?.clock} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} />${told}<${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
+      ? html`<div class="grid"><${Pipeline} signs=${signs} world=${pulse.world?.clock} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} late=${signs.late} />${told}<${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
       : html`<div class="grid"><${Card} wide>${signs ? html`<${Empty} title="No service is known here"><p>Start the stack with <code>fraudstream up</code>, or name the services' metrics pages with <code>FRAUD_CONSOLE_TARGETS</code>.</p><//>` : html`<${Loading} what="Reading the vital signs" />`}<//>${told}<${Drift} /><${DeadLetters} counted=${[]} /></div>`}
   </div>`;
 }
