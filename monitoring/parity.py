@@ -111,11 +111,15 @@ class _Logs:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """What `features` holds of one partition, by ascending origin key. counts: not wrong on purpose, or still so."""
+    """What `features` holds of one partition, by ascending origin key.
+
+    counts: not wrong on purpose, or under a switch that is on. always: the latter, compared whatever the sample.
+    """
 
     keys: Int64s
     vectors: Floats
     counts: Mask
+    always: Mask
 
 
 def measure_parity(
@@ -125,7 +129,8 @@ def measure_parity(
     say: Say = lambda _: None,
     on: tuple[str, ...] = (),
 ) -> Parity:
-    """Compute everything again and compare all rows, or about `sample` of them chosen by the hash of their id.
+    """Compute everything again and compare all rows, or about `sample` of them chosen by the hash of their id, and all that were
+    served under a switch that is on.
 
     partitions: of each data topic. on: the break-it switches that are on. Raises NothingServedError, LakeGapError.
     """
@@ -366,14 +371,16 @@ def _served(lake: Lake, partition: int, parity: Parity) -> _Served:
     """Everything served of a partition, by origin."""
     files = [f for f in lake.files(topics.FEATURES.name, partition) if f.feature_hash == FEATURE_HASH]
     if not files:
-        return _Served(np.empty(0, np.int64), np.empty((0, len(NAMES)), np.float32), np.empty(0, np.bool_))
+        return _Served(np.empty(0, np.int64), np.empty((0, len(NAMES)), np.float32), *[np.empty(0, np.bool_)] * 2)
     frame = pl.concat([_with_switches(file) for file in files])
     keys = _keys(frame["origin_partition"].to_numpy(), frame["origin_offset"].to_numpy())
     vectors = frame.select(NAMES).to_numpy(order="c")
     distinct, first = np.unique(keys, return_index=True)
     parity.repeated += len(keys) - len(distinct)
     in_order = len(distinct) == len(keys) and bool(np.all(np.diff(first) == 1))
-    return _Served(distinct, vectors if in_order else vectors[first], _counts(frame[META], parity)[first])
+    counts = _counts(frame[META], parity)[first]
+    always = counts & frame[META].is_not_null().to_numpy()[first]
+    return _Served(distinct, vectors if in_order else vectors[first], counts, always)
 
 
 def _with_switches(file: LakeFile) -> pl.DataFrame:
@@ -396,8 +403,9 @@ def _compare(
     keys: Int64s, vectors: Floats, hashes: npt.NDArray[np.uint64], served: _Served, every: int, parity: Parity
 ) -> None:
     index = _find(served.keys, keys)
-    sampled = (index >= 0) & (hashes % np.uint64(every) == 0)
-    both = np.flatnonzero(sampled)[served.counts[index[sampled]]]
+    found = np.flatnonzero(index >= 0)
+    at = index[found]
+    both = found[served.counts[at] & ((hashes[found] % np.uint64(every) == 0) | served.always[at])]
     mine, theirs = np.ascontiguousarray(vectors[both]), np.ascontiguousarray(served.vectors[index[both]])
     differs = mine.view(np.uint32) != theirs.view(np.uint32)
     parity.compared += len(both)

@@ -346,6 +346,12 @@ def test_the_real_server_refuses_changes_that_are_not_the_pages_own(stage: Stage
         assert console.get(path)[0] == 404
 
 
+def test_two_paths_says_how_fresh_each_is_and_what_it_costs(stage: Stage, page: Any) -> None:
+    open_page(page, stage, "paths")
+    for text in ("11.3 h before it", "11.0 µs", "24.0 µs"):
+        page.locator(".card", has_text="Freshness and cost").get_by_text(text).wait_for()
+
+
 def test_a_switch_is_turned_through_the_log_and_its_banner_stands_on_every_page(stage: Stage, page: Any) -> None:
     def asked() -> list[tuple[str, bool]]:
         requests = [parse_control_request(record.value) for record in stage.records(topics.CONTROL.name)]

@@ -261,6 +261,9 @@ def test_what_a_switch_has_done_counts_while_it_is_on_and_is_set_apart_when_it_i
     wrong = served_wrongly(lake, "float-sums+hopping-windows")
     on = measure_parity(lake, 1, on=("hopping-windows",))
     assert (on.compared, on.mismatched_rows, on.mismatches["card_count_1h"], on.holds) == (ROWS, wrong, wrong, False)
+    assert (
+        measure_parity(lake, 1, sample=1, on=("hopping-windows",)).mismatched_rows == wrong
+    )  # however small the sample
     off = measure_parity(lake, 1, on=("wall-clock",))
     assert (off.compared, off.mismatched_rows, off.holds) == (ROWS - wrong, 0, True)
     assert off.on_purpose == {"float-sums+hopping-windows": wrong}
