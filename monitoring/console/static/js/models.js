@@ -81,7 +81,7 @@ export function Models() {
     again();
   };
   const roles = value?.roles;
-  const promote = (version) => setAsking({ path: `/api/models/${version}/promote`, title: `Promote ${version}?`, text: `It decides from then on. ${roles.champion ?? "The rules"} becomes the previous version; a rollback makes it the champion again.`, yes: "Promote", done: `${version} is the champion. The scorer takes it when it has checked it.` });
+  const promote = ({ version, gate }) => setAsking({ path: `/api/models/${version}/promote`, title: `Promote ${version}?`, text: `${gate.switches?.length ? `It was made under ${gate.switches.join(", ")}: its promise is wrong on purpose. ` : ""}It decides from then on. ${roles.champion ?? "The rules"} becomes the previous version; a rollback makes it the champion again.`, yes: "Promote", done: `${version} is the champion. The scorer takes it when it has checked it.` });
   const rollback = () => setAsking({ path: "/api/models/rollback", title: `Roll back to ${roles.previous}?`, text: `${roles.champion} decides no more, and becomes the previous version.`, yes: "Roll back", done: `${roles.previous} is the champion again.` });
   return html`<div>
     <div class="page-head"><h1>Models</h1><p class="muted">${roles ? (roles.champion ? html`${roles.champion} decides` : "The rules decide: there is no champion yet") : ""}</p><div class="row">${roles?.previous && html`<button onClick=${rollback}>Roll back …</button>`}</div></div>
@@ -95,7 +95,7 @@ export function Models() {
         ${value && value.versions.length > 0 && html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
           <caption class="hidden">Versions, newest first</caption>
           <thead><tr><th scope="col">Version</th><th scope="col">As of, event time</th>${MEASURES.map(([name, label]) => html`<th key=${name} scope="col" class="number">${label}</th>`)}<th scope="col">Gate</th><th scope="col"><span class="hidden">Action</span></th></tr></thead>
-          <tbody>${value.versions.map((row) => html`<${Version} key=${row.version} row=${row} roles=${roles} onPromote=${() => promote(row.version)} onCard=${() => setCard(row.version)} />`)}</tbody>
+          <tbody>${value.versions.map((row) => html`<${Version} key=${row.version} row=${row} roles=${roles} onPromote=${() => promote(row)} onCard=${() => setCard(row.version)} />`)}</tbody>
         </table></div>`}
       <//>
     </div>
