@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
+from adapters.backends.ports import free_ports
 from kafka import KafkaConsumer, TopicPartition
 
 from adapters.backends.child import polled
-from adapters.backends.ports import free_ports
 from adapters.model_store import ModelStore
 from benchmarks.harness.result import machine
 from cli.services import with_code_on_path

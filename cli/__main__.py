@@ -72,6 +72,10 @@ dlq_app = typer.Typer(no_args_is_help=True, help="List the dead letters: message
 bench_app = typer.Typer(
     no_args_is_help=True, help="Benchmarks: performance beside peers, quality beside published results."
 )
+break_app = typer.Typer(
+    no_args_is_help=True, help="Break it on purpose: switches that make serving or training wrong, and right again."
+)
+app.add_typer(break_app, name="break")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
@@ -189,6 +193,33 @@ def alerts_dismiss(alert: AlertName) -> None:
     from cli.disposition import dispose
 
     raise typer.Exit(dispose(alert, "dismissed"))
+
+
+SwitchName = Annotated[str, typer.Argument(metavar="NAME", help="as `fraudstream break list` shows it")]
+
+
+@break_app.command("list")
+def break_list(as_json: Json = False) -> None:
+    """Every switch, what it does, where that shows, and whether it is on."""
+    from cli.break_it import list_switches
+
+    raise typer.Exit(list_switches(as_json))
+
+
+@break_app.command("on")
+def break_on(name: SwitchName, as_json: Json = False) -> None:
+    """Turn a switch on: from the next batch on it is wrong, until it is turned off."""
+    from cli.break_it import turn
+
+    raise typer.Exit(turn(name, True, as_json))
+
+
+@break_app.command("off")
+def break_off(name: SwitchName, as_json: Json = False) -> None:
+    """Turn a switch off: what comes from then on is exact again."""
+    from cli.break_it import turn
+
+    raise typer.Exit(turn(name, False, as_json))
 
 
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="its name, or the begin of it")]

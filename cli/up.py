@@ -11,11 +11,13 @@ import threading
 import time
 
 import msgspec
+from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Column, Table
 
 from adapters.settings import StackSettings
 from cli.background_stack import LineReader, await_ready, end_stack, prepared, start_runner
+from cli.break_it import switches_now
 from cli.failure import CommandError
 from cli.runner import run_stack
 from cli.service_pages import Readings
@@ -130,7 +132,18 @@ def progress(state: StackState) -> dict[str, object]:
         "dead_letters": int(read.total(metrics.DEAD_LETTERS_TOTAL)),
         "lag_records": {stage: int(lag) for stage, lag in sorted(read.by(metrics.LAG_RECORDS, "stage").items())},
         "model": versions[0] if versions else None,
+        "switches": _switches_on(state),
     }
+
+
+def _switches_on(state: StackState) -> list[str] | None:
+    """The break-it switches that are on; None when `control` does not say."""
+    if "kafka" not in state.servers:
+        return None
+    try:
+        return list(switches_now(state.servers["kafka"].address).on)
+    except KafkaError:
+        return None
 
 
 def _show(state: StackState) -> None:
@@ -153,6 +166,9 @@ def _show(state: StackState) -> None:
         f"since their start: scored {seen['scored']:,}, alerts {seen['alerts']:,}, dead letters {seen['dead_letters']:,}; "
         f"model {seen['model'] or '-'}; lag in records: {lag}"
     )
+    switches = seen["switches"]
+    if isinstance(switches, list) and switches:
+        console.print(f"BROKEN ON PURPOSE: {', '.join(switches)} (`fraudstream break list`)", style="bold red")
 
 
 def running_stack() -> StackState:

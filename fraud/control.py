@@ -103,7 +103,20 @@ class StopScenario(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag=
         return _encode(self)
 
 
-ControlRequest: TypeAlias = Retrain | SetClock | StartScenario | StopScenario
+class SetSwitch(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="switch"):
+    """A switch of "Break it" on or off (fraud/switches.py); asked again for what is already so, it changes nothing."""
+
+    request_id: str
+    sent_at_ms: int
+    name: str
+    on: bool
+
+    def to_json(self) -> bytes:
+        """The message as it stands in the `control` topic."""
+        return _encode(self)
+
+
+ControlRequest: TypeAlias = Retrain | SetClock | StartScenario | StopScenario | SetSwitch
 
 _encode = msgspec.json.Encoder().encode
 _decoder: Final[msgspec.json.Decoder[ControlRequest]] = msgspec.json.Decoder(ControlRequest)
@@ -122,6 +135,8 @@ def parse_control_request(raw: bytes | None) -> ControlRequest:
         )
     if isinstance(request, SetClock):
         _check_clock(request)
+    if isinstance(request, SetSwitch):
+        check_id("name", request.name)
     if isinstance(request, StartScenario):
         check_id("scenario", request.scenario)
         if request.cards < 1 or not 0 < request.minutes < float("inf"):

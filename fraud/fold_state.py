@@ -125,6 +125,14 @@ class EntityState(ABC):
         self._logged[slots] += len(events)
         self._replay(np.repeat(slots, len(events)), events)
 
+    def history(self, entity_id: str) -> Int64s:
+        """The events of an entity in memory by (event time, arrival), a log that load() would take: int64 [events, words]."""
+        slot = self._slot_of.get(entity_id)
+        if slot is None:
+            return np.empty((0, len(self.event)), np.int64)
+        start, _, length = self._table[slot, : kernel.TAIL].tolist()
+        return self._events(self._pool[start : start + length]).copy()  # the pool moves
+
     @classmethod
     def event_bytes(cls) -> int:
         """Bytes of one logged event."""

@@ -294,4 +294,11 @@ PARITY_ROUNDS_TOTAL: Final = Metric(
     ("outcome",),
 )
 
+SWITCH_FROM_OFFSET: Final = Metric(
+    "fraud_switch_from_offset",
+    "gauge",
+    "a break-it switch is in force in a stage: offset of its source since when, in this process; absent while it is off",
+    ("switch", "stage", "partition"),
+)
+
 CATALOGUE: Final[tuple[Metric, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -60,6 +60,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     rival: the champion's version, or `rules`; difference: average precision above the rival's, low .. high: the middle 90 %
     of its draws; rows, fraud: what both were measured on. None: not compared.
     shadow: rejected, yet not shown to be worse than the champion on sound data: it scores in shadow, and delivers numbers.
+    switches: the break-it switches that were on when it was made (fraud/switches.py); its promise is wrong on purpose.
     """
 
     outcome: str
@@ -71,6 +72,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int | None = None
     fraud: int | None = None
     shadow: bool = False
+    switches: tuple[str, ...] = ()
 
 
 class Canary(msgspec.Struct, frozen=True):

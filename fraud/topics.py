@@ -98,10 +98,10 @@ CONTROL: Final = Topic(
     "none",
     "JSON: ControlRequest",
     "command line, console, producer, drift watch",
-    "trainer, producer, console",
+    "trainer, producer, console, feature worker, watch",
     partitioned=False,
     archived=False,  # it says which frauds were ordered, and when
-    retention_ms=-1,  # the simulated clock and the scenario runs are a fold over all of it
+    retention_ms=-1,  # the simulated clock, the scenario runs and the switches are a fold over all of it
 )
 
 PUBLIC: Final = (TRANSACTIONS, LABELS, ALERTS, DISPOSITIONS, TRUTH, CONTROL)

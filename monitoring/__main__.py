@@ -15,9 +15,13 @@ from math import isinf
 from typing import Annotated, NoReturn
 
 import typer
+from kafka.errors import KafkaError
 
+from adapters.kafka_admin import refuse_silence
 from adapters.lake import Lake, LakeGapError
 from adapters.settings import StackSettings
+from adapters.switch_feed import read_switches
+from fraud.switches import Side
 from monitoring.caught_command import show_caught
 from monitoring.parity import NothingServedError, Parity, measure_parity
 from monitoring.settings import MonitoringSettings
@@ -47,7 +51,8 @@ def parity(
     lake = Lake(settings.lake)
     try:
         with lake.reading():
-            found = measure_parity(lake, settings.partitions, sample, lambda line: print(line, file=sys.stderr))
+            on = _switches_on(settings)
+            found = measure_parity(lake, settings.partitions, sample, lambda line: print(line, file=sys.stderr), on)
     except NothingServedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(3) from None
@@ -57,6 +62,16 @@ def parity(
     elapsed_s = time.monotonic() - started_s
     print(_json(found, elapsed_s) if as_json else _text(found, elapsed_s))
     raise typer.Exit(0 if found.holds else 1)
+
+
+def _switches_on(settings: StackSettings) -> tuple[str, ...]:
+    """The break-it switches that parity depends on; none when no Kafka answers: the lake can be looked at without a stack."""
+    try:
+        refuse_silence(settings.kafka_bootstrap)
+        return read_switches(settings.kafka_bootstrap).names(Side.SERVING, Side.METER)
+    except KafkaError as error:
+        print(f"no Kafka ({error!r}): break-it switches count as off", file=sys.stderr)
+        return ()
 
 
 def _json(found: Parity, elapsed_s: float) -> str:
@@ -78,6 +93,12 @@ def _text(found: Parity, elapsed_s: float) -> str:
         f"dead letters    {found.refused:>12,}  records that are no transaction",
         f"not accepted    {found.not_accepted:>12,}  duplicates and too late ones",
     ]
+    lines += [
+        f"on purpose      {count:>12,}  served under {names}, which is off again: not compared"
+        for names, count in found.on_purpose.items()
+    ]
+    if found.on:
+        lines.append(f"SWITCHES ARE ON: {', '.join(found.on)} (docs/break-it.md)")
     lines += [
         f"  {name}: {count:,} rows differ, by up to {found.largest_difference[name]:g}"
         for name, count in found.mismatches.items()

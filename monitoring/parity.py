@@ -3,6 +3,8 @@
 Rule 1. Only the logs of `transactions` and `labels` give contents; `terminal-log` gives nothing but order and identity.
 Rule 2. The fold is the stream's own (fraud/fold.py); what is tested is everything around it: order, state, crashes, transport.
 Rule 3. Two values are equal when their 32 bits are; what the lake does not hold yet is pending, not missing.
+Rule 4. A vector that was served under a break-it switch counts while the switch is on. When it is off, the vector is known to be
+        wrong on purpose: it is counted apart, and the meter speaks of all the others.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ import polars as pl
 
 from adapters.kafka import partition_for
 from adapters.lake import Lake
+from adapters.lake_file import LakeFile
 from fraud import topics
 from fraud.columns import CardColumns, TerminalColumns, known_hash
 from fraud.dead_letters import BadMessageError
 from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
-from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, CardResult, TerminalFold, is_striking
 from fraud.labels import parse_label
-from fraud.transaction import id_hash, parse_transaction
+from fraud.switches import EVENT_TIME_REPLAY, META, names_in
+from fraud.transaction import Transaction, id_hash, parse_transaction
 
 CHUNK_ROWS: Final = 50_000
 _CARD_WIDTH: Final = len(REQUEST_NAMES) + len(CARD_NAMES)
@@ -48,6 +52,7 @@ class Parity:
     largest_difference: per feature, infinite where one side has no value. missing: should have been served and was not.
     extra: served and should not have been. repeated: served more than once. pending: the lake does not hold all of it yet.
     refused, not_accepted: records of `transactions` that are dead letters, and that the card's fold ignores or refuses.
+    on: the break-it switches that are on. on_purpose: rows that were served under switches that are off again, by their names.
     """
 
     compared: int = 0
@@ -60,6 +65,8 @@ class Parity:
     pending: int = 0
     refused: int = 0
     not_accepted: int = 0
+    on: tuple[str, ...] = ()
+    on_purpose: dict[str, int] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -104,16 +111,28 @@ class _Logs:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """What `features` holds of one partition, by ascending origin key."""
+    """What `features` holds of one partition, by ascending origin key.
+
+    counts: not wrong on purpose, or under a switch that is on. always: the latter, compared whatever the sample.
+    """
 
     keys: Int64s
     vectors: Floats
+    counts: Mask
+    always: Mask
 
 
-def measure_parity(lake: Lake, partitions: int, sample: int | None = None, say: Say = lambda _: None) -> Parity:
-    """Compute everything again and compare all rows, or about `sample` of them chosen by the hash of their id.
+def measure_parity(
+    lake: Lake,
+    partitions: int,
+    sample: int | None = None,
+    say: Say = lambda _: None,
+    on: tuple[str, ...] = (),
+) -> Parity:
+    """Compute everything again and compare all rows, or about `sample` of them chosen by the hash of their id, and all that were
+    served under a switch that is on.
 
-    partitions: of each data topic. Raises NothingServedError, LakeGapError.
+    partitions: of each data topic. on: the break-it switches that are on. Raises NothingServedError, LakeGapError.
     """
     served_rows = sum(file.rows for file in lake.files(topics.FEATURES.name) if file.feature_hash == FEATURE_HASH)
     if not served_rows:
@@ -122,7 +141,7 @@ def measure_parity(lake: Lake, partitions: int, sample: int | None = None, say: 
         )
     _check_begins_with_the_log(lake)
     every = 1 if sample is None else max(1, served_rows // sample)
-    parity = Parity()
+    parity = Parity(on=on)
     cards = {p: _fold_cards(lake, p, parity, say) for p in lake.partitions(topics.TRANSACTIONS.name)}
     labels = {p: _read_labels(lake, p) for p in lake.partitions(topics.LABELS.name)}
     logs = _Logs(cards, labels, _terminal_partitions(cards, partitions))
@@ -148,7 +167,9 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
     parts: list[tuple[Any, ...]] = []
     ids: list[str] = []
     done, log_end = 0, 0
-    for frame in _chunks(lake, topics.TRANSACTIONS.name, partition, ["log_offset", "key", "value"]):
+    by_event_time = EVENT_TIME_REPLAY.name in parity.on
+    frames = _chunks(lake, topics.TRANSACTIONS.name, partition, ["log_offset", "key", "value"])
+    for frame in _at_once(frames) if by_event_time else frames:
         log_end = int(frame["log_offset"][-1]) + 1
         offsets, good = [], []
         for offset, key, value in frame.iter_rows():
@@ -158,7 +179,7 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
             except BadMessageError:
                 parity.refused += 1
         told = CardColumns.of(good)
-        result = fold.apply([t.card_id for t in good], told)
+        result = _by_event_time(fold, good, told) if by_event_time else fold.apply([t.card_id for t in good], told)
         kept = result.outcome == ACCEPTED
         parity.not_accepted += len(good) - int(kept.sum())
         paying = np.array([known_hash(t.card_id) for t in good], np.uint64)
@@ -173,6 +194,19 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
         parts = [(*empty, np.empty((0, _CARD_WIDTH), np.float32))]
     all_offsets, hashes, paying, times, amounts, vectors = (np.concatenate(c) for c in zip(*parts, strict=True))
     return _Cards(all_offsets, ids, hashes, paying, times, amounts, vectors, log_end)
+
+
+def _at_once(frames: Iterator[pl.DataFrame]) -> list[pl.DataFrame]:
+    whole = list(frames)
+    return [pl.concat(whole)] if whole else []
+
+
+def _by_event_time(fold: CardFold, good: Sequence[Transaction], told: CardColumns) -> CardResult:
+    """The wrong way of `event-time-replay`: folded in the order of event time; the result stands in the log's order again."""
+    order = np.argsort(told.occurred_at_ms, kind="stable")
+    result = fold.apply([good[i].card_id for i in order.tolist()], told[order])
+    back = np.argsort(order)
+    return CardResult(result.vectors[back], result.outcome[back], result.late[back])
 
 
 def _read_labels(lake: Lake, partition: int) -> _Labels:
@@ -338,20 +372,41 @@ def _served(lake: Lake, partition: int, parity: Parity) -> _Served:
     """Everything served of a partition, by origin."""
     files = [f for f in lake.files(topics.FEATURES.name, partition) if f.feature_hash == FEATURE_HASH]
     if not files:
-        return _Served(np.empty(0, np.int64), np.empty((0, len(NAMES)), np.float32))
-    frame = pl.read_parquet([f.path for f in files], columns=["origin_partition", "origin_offset", *NAMES])
+        return _Served(np.empty(0, np.int64), np.empty((0, len(NAMES)), np.float32), *[np.empty(0, np.bool_)] * 2)
+    frame = pl.concat([_with_switches(file) for file in files])
     keys = _keys(frame["origin_partition"].to_numpy(), frame["origin_offset"].to_numpy())
     vectors = frame.select(NAMES).to_numpy(order="c")
     distinct, first = np.unique(keys, return_index=True)
     parity.repeated += len(keys) - len(distinct)
-    return _Served(distinct, vectors if len(distinct) == len(keys) and np.all(np.diff(first) == 1) else vectors[first])
+    in_order = len(distinct) == len(keys) and bool(np.all(np.diff(first) == 1))
+    counts = _counts(frame[META], parity)[first]
+    always = counts & frame[META].is_not_null().to_numpy()[first]
+    return _Served(distinct, vectors if in_order else vectors[first], counts, always)
+
+
+def _with_switches(file: LakeFile) -> pl.DataFrame:
+    columns = ["origin_partition", "origin_offset", *NAMES]
+    if META in file.schema():
+        return pl.read_parquet(file.path, columns=[*columns, META], glob=False)
+    return pl.read_parquet(file.path, columns=columns, glob=False).with_columns(pl.lit(None, pl.String).alias(META))
+
+
+def _counts(under: pl.Series, parity: Parity) -> Mask:
+    """Which rows count: those under no switch, or under one that is on now. The others are counted apart."""
+    over = [name for name in under.drop_nulls().unique().to_list() if not set(names_in(name)) & set(parity.on)]
+    for name in over:
+        parity.on_purpose[name] = parity.on_purpose.get(name, 0) + int((under == name).sum())
+    counts: Mask = ~under.is_in(over).fill_null(value=False).to_numpy()
+    return counts
 
 
 def _compare(
     keys: Int64s, vectors: Floats, hashes: npt.NDArray[np.uint64], served: _Served, every: int, parity: Parity
 ) -> None:
     index = _find(served.keys, keys)
-    both = np.flatnonzero((index >= 0) & (hashes % np.uint64(every) == 0))
+    found = np.flatnonzero(index >= 0)
+    at = index[found]
+    both = found[served.counts[at] & ((hashes[found] % np.uint64(every) == 0) | served.always[at])]
     mine, theirs = np.ascontiguousarray(vectors[both]), np.ascontiguousarray(served.vectors[index[both]])
     differs = mine.view(np.uint32) != theirs.view(np.uint32)
     parity.compared += len(both)

@@ -1,7 +1,8 @@
 """The parity meter again and again: a process of its own each time, and its finding as metrics.
 
 Rule 1. A round is niced and bounded in time: it never takes the live path's processor.
-Rule 2. What was found stays until the next round has ended; a round that failed is counted, and changes nothing.
+Rule 2. While a break-it switch is on, and once after it was turned off, rounds follow each other: a person waits for the meter.
+Rule 3. What was found stays until the next round has ended; a round that failed is counted, and changes nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from fraud import metrics
 from monitoring.series import Series
 
 ROUND_S_MAX: Final = 600.0
+WATCHED_EVERY_S: Final = 10.0  # between the begins of two rounds
 _NICENESS: Final = 15
 _HOLDS, _BROKEN, _NOTHING = 0, 1, 3
 FAULTS: Final = ("mismatched", "missing", "extra", "repeated")
@@ -39,6 +42,28 @@ def measured(sample: int) -> tuple[int, str]:
         preexec_fn=lambda: os.nice(_NICENESS),
     )
     return done.returncode, done.stdout or done.stderr
+
+
+class Cadence:
+    """When the next round is due. on(): the break-it switches that are on."""
+
+    def __init__(
+        self, every_s: float, on: Callable[[], tuple[str, ...]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every_s = every_s
+        self._on = on
+        self._clock = clock
+        self._began_s = float("-inf")
+        self._measured_with: tuple[str, ...] = ()
+
+    def due(self) -> bool:
+        """Whether a round begins now; it counts as begun."""
+        now_s, on = self._clock(), self._on()
+        watched = on or on != self._measured_with
+        if now_s - self._began_s < (min(self._every_s, WATCHED_EVERY_S) if watched else self._every_s):
+            return False
+        self._began_s, self._measured_with = now_s, on
+        return True
 
 
 class ParityRounds:

@@ -54,6 +54,10 @@ class ConsoleSettings(MonitoringSettings):
         "127.0.0.1,localhost,[::1]",
         description="names under which a browser may open the console; another one is refused (DNS rebinding)",
     )
+    console_webhook_token: str = Field(
+        "",
+        description="what Alertmanager's webhook must send as `Authorization: Bearer`; empty: it is taken from this machine only",
+    )
     console_alerts_kept: int = Field(
         5_000, ge=100, le=100_000, description="newest alerts that the console keeps, to show and to resume from"
     )

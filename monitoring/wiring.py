@@ -18,10 +18,12 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from adapters.settings import StackSettings
+from adapters.switch_feed import SwitchFeed
 from adapters.telemetry import configure_logging, serve_metrics
 from fraud import topics
 from fraud.control import Retrain
 from fraud.features import FEATURE_HASH
+from fraud.switches import Side
 from fraud.windows import DAY_MS, HOUR_MS
 from monitoring import drift_store, drift_watch, evaluation_store, evaluator
 from monitoring.drift_watch import DriftWatch, RetrainAsker
@@ -29,7 +31,7 @@ from monitoring.evaluation import Terms
 from monitoring.evaluator import Evaluator
 from monitoring.follower import ConsumerStuckError, Follower, KafkaAwayError, connect
 from monitoring.journal import Journal, JournalRefusedError
-from monitoring.parity_rounds import ParityRounds
+from monitoring.parity_rounds import Cadence, ParityRounds
 from monitoring.probes import LagProbe, RegistryProbe, StateStoreProbe, look_at_all, state_reader
 from monitoring.reference import Registry
 from monitoring.settings import MonitoringSettings
@@ -37,6 +39,7 @@ from monitoring.settings import MonitoringSettings
 EXIT_PERSON: Final = 2
 EXIT_RESTART: Final = 70
 _SEND_S_MAX: Final = 15
+_LOOK_S: Final = 1.0
 
 
 def terms(settings: MonitoringSettings) -> Terms:
@@ -80,7 +83,7 @@ def run_watch(settings: MonitoringSettings) -> int:
         _serve(settings, follower)
         _in_background(stop, "probes", settings.probe_every_s, _probes(settings))
         if settings.parity_every_s:
-            _in_background(stop, "parity", settings.parity_every_s, ParityRounds(settings.parity_sample).round)
+            _start_parity(stop, settings)
         window_ms = settings.drift_window_hours * HOUR_MS
         asker = _retrain_asker(settings) if settings.drift_retrain else None
         DriftWatch(follower, journal, registry.champion, window_ms, settings.probe_every_s, asker=asker).run(stop)
@@ -88,6 +91,14 @@ def run_watch(settings: MonitoringSettings) -> int:
         consumer.close()
 
     return _until_stopped(run, settings, log)
+
+
+def _start_parity(stop: threading.Event, settings: MonitoringSettings) -> None:
+    feed = SwitchFeed(settings.kafka_bootstrap, Side.SERVING, Side.METER)
+    feed.start()
+    rounds = ParityRounds(settings.parity_sample)
+    cadence = Cadence(settings.parity_every_s, lambda: feed.on)
+    _in_background(stop, "parity", _LOOK_S, lambda: rounds.round() if cadence.due() else None)
 
 
 def _retrain_asker(settings: MonitoringSettings) -> RetrainAsker:

@@ -15,14 +15,17 @@ from typing import Any, Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP, EventT
+from kafka.errors import KafkaError
 
 from adapters.feature_switch import Definitions, FeatureSwitch
 from adapters.kafka import AsyncWriter
 from adapters.state_store import StageState, StateStore, StateStoreAwayError
+from adapters.switch_feed import SwitchFeed
 from adapters.telemetry import counter, gauge
 from fraud import metrics, topics
 from fraud.features import FEATURE_HASH
 from fraud.flood import FloodGuard
+from fraud.switches import Side
 from stream_features.alignment import LOOK_SECONDS, CardLane, EventTimeAlignment
 from stream_features.card_stage import CardStage
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
@@ -38,6 +41,7 @@ from stream_features.lane_runner import (
 from stream_features.settings import FeatureSettings
 from stream_features.stage import Stage
 from stream_features.terminal_stage import TerminalStage
+from stream_features.wrong_folds import InForce
 
 SOURCES: Final = (topics.TRANSACTIONS, topics.LABELS, topics.TERMINAL_LOG)
 HEARTBEAT_SECONDS: Final = 1.0
@@ -60,6 +64,7 @@ class FeatureWorker:
         self._definitions = Definitions(None, frozenset())
         self._writer = AsyncWriter(settings.kafka_bootstrap, f"stream_features-{settings.worker_id}")
         self._log_ends = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+        self._wrong_ways = SwitchFeed(settings.kafka_bootstrap, Side.SERVING)
         guards = {
             t.name: FloodGuard(t.name, settings.dead_letter_share_max, settings.dead_letter_records_min)
             for t in SOURCES
@@ -77,6 +82,7 @@ class FeatureWorker:
         self.app.lost = _end_for_a_lost_fetch
         self._alignment = EventTimeAlignment(time.monotonic, _count_unaligned)
         self._looking: asyncio.Task[None] | None = None
+        self._switches_read: asyncio.Task[None] | None = None
         self.app.timer(HEARTBEAT_SECONDS)(self._heartbeat)
         for topic in SOURCES:
             self.app.agent(self.app.lane(topic.name), name=f"{topic.name}-lane")(self._agent())
@@ -93,12 +99,21 @@ class FeatureWorker:
     def _makers(self) -> Mapping[str, Callable[[int, StageState | None], Stage[Any]]]:
         partitions, cached = self._settings.partitions, self._settings.entities_cached_max
         return {
-            topics.TRANSACTIONS.name: lambda p, state: CardStage(p, partitions, state or StageState(), cached),
+            topics.TRANSACTIONS.name: lambda p, state: CardStage(
+                p, partitions, state or StageState(), cached, ways=InForce("card", p, self._ways_on)
+            ),
             topics.LABELS.name: lambda p, state: LabelForwarder(p, partitions, state or StageState()),
             topics.TERMINAL_LOG.name: lambda p, state: TerminalStage(
-                p, state or StageState(), cached, retired=self._definitions.retired
+                p,
+                state or StageState(),
+                cached,
+                retired=self._definitions.retired,
+                ways=InForce("terminal", p, self._ways_on),
             ),
         }
+
+    def _ways_on(self) -> tuple[str, ...]:
+        return self._wrong_ways.on
 
     def _agent(self) -> Callable[[Any], Awaitable[None]]:
         async def take_batches(stream: Any) -> None:
@@ -123,6 +138,7 @@ class FeatureWorker:
         """Connect to the state store and to Kafka, then start the app. Ends the process when topics are missing."""
         await self._store.start()
         await self._await_turn()
+        self._switches_read = asyncio.create_task(self._read_switches())
         await self._writer.start()
         await self._log_ends.start()
         existing = await self._log_ends.topics()
@@ -135,6 +151,13 @@ class FeatureWorker:
             self.app.held = self._held
         self.app.in_worker = True
         await self.app.start()
+
+    async def _read_switches(self) -> None:
+        """Before the first batch: a break-it switch that is on survives a restart."""
+        try:
+            await asyncio.to_thread(self._wrong_ways.start)
+        except KafkaError as error:
+            end_process(EXIT_RESTART, f"control cannot be read: {error!r}")
 
     async def _await_turn(self) -> None:
         """Wait until this worker's definition is the active one: it is at once, unless another one is."""
@@ -170,6 +193,7 @@ class FeatureWorker:
         await self._writer.stop()
         await self._log_ends.stop()
         await self._store.stop()
+        self._wrong_ways.stop()
 
     def _card_stages(self) -> dict[int, CardStage]:
         stages = (self._runner.stage(TP(topics.TRANSACTIONS.name, p)) for p in range(self._settings.partitions))
@@ -202,6 +226,8 @@ class FeatureWorker:
     async def _resume_from(self, assigned: set[TP]) -> Mapping[TP, int]:
         try:
             async with asyncio.timeout(RESUME_SECONDS_MAX):
+                if self._switches_read is not None:
+                    await self._switches_read
                 return await self._resumed(assigned)
         except TimeoutError:
             end_process(EXIT_RESTART, f"no place to resume from within {RESUME_SECONDS_MAX:.0f} s")

@@ -16,7 +16,7 @@ from adapters.state_store import Effect, StageState
 from fraud import packed, topics
 from fraud.columns import CardColumns
 from fraud.dead_letters import BadMessageError, Reason
-from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold, is_striking
+from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold, CardResult, is_striking
 from fraud.packed import Column
 from fraud.transaction import Transaction, parse_transaction
 from stream_features.stage import (
@@ -29,6 +29,7 @@ from stream_features.stage import (
     target_partitions,
     wall_clock_ms,
 )
+from stream_features.wrong_folds import Ways, WrongCards, right
 
 
 @dataclass(slots=True)
@@ -46,7 +47,10 @@ class Arrivals:
 
 
 class CardStage:
-    """Folds the cards of one partition of `transactions`. `partitions`: of terminal-log. history: fold, and write nothing."""
+    """Folds the cards of one partition of `transactions`. `partitions`: of terminal-log. history: fold, and write nothing.
+
+    ways: the break-it switches in force for a batch.
+    """
 
     name: Final = "card"
     source: Final = topics.TRANSACTIONS
@@ -60,6 +64,7 @@ class CardStage:
         clock: Clock = wall_clock_ms,
         *,
         history: bool = False,
+        ways: Ways = right,
     ) -> None:
         self.state = state
         self._partition = partition
@@ -68,6 +73,8 @@ class CardStage:
         self._clock = clock
         self._history = history
         self._fold = CardFold()
+        self._ways = ways
+        self._wrong: WrongCards | None = None
         self.reached_ms = 0  # median event time of the last batch, 0 before the first
 
     def decode(self, records: Sequence[Any]) -> Arrivals:
@@ -93,18 +100,19 @@ class CardStage:
         """Fold the batch: vectors for the accepted, dead letters for the rest."""
         told = CardColumns.of(decoded.transactions)
         columns = self._columns(decoded, told)
-        result = self._fold.apply([t.card_id for t in decoded.transactions], told)
+        ways = self._ways(decoded.first)
+        result, striking = self._folded(ways, decoded, told, columns)
         refused = decoded.refused + [
             self._refusal(_too_late(decoded.transactions[i]), decoded.records[i])
             for i in np.flatnonzero(result.outcome == TOO_LATE).tolist()
         ]
         accepted = np.flatnonzero(result.outcome == ACCEPTED)
-        columns["vector"], columns["is_striking"] = result.vectors, is_striking(result.vectors, told.amount_minor)
+        columns["vector"], columns["is_striking"] = result.vectors, striking
         writes = dead_letter_writes(self.source, refused)
         if len(accepted) and not self._history:
             rows = columns if len(accepted) == len(result.outcome) else take_rows(columns, accepted)
             targets = target_partitions(rows["terminal_id"], self._partitions)  # type: ignore[arg-type]  # a text column
-            writes += packed_writes(topics.TERMINAL_LOG, packed.CARD_VECTORS, targets, rows, self._clock())
+            writes += packed_writes(topics.TERMINAL_LOG, packed.CARD_VECTORS, targets, rows, self._clock(), ways)
         late = int(result.late.sum())
         counters = {
             "accepted": len(accepted),
@@ -124,6 +132,18 @@ class CardStage:
             changes=self._fold.take_changes(),
         )
         return Step(writes, effect, refused, late)
+
+    def _folded(
+        self, ways: tuple[str, ...], decoded: Arrivals, told: CardColumns, columns: dict[str, Any]
+    ) -> tuple[CardResult, np.ndarray[Any, np.dtype[np.uint8]]]:
+        """What became of the rows, and which are striking: the terminals keep that, so it is told of the right vectors."""
+        ids = [t.card_id for t in decoded.transactions]
+        if not ways:
+            self._wrong = None
+            result = self._fold.apply(ids, told)
+            return result, is_striking(result.vectors, told.amount_minor)
+        self._wrong = self._wrong or WrongCards()
+        return self._wrong.apply(self._fold, ways, ids, told, columns["ingested_at_ms"])
 
     def settle(self, effect: Effect) -> None:
         """The effect stands in the state: move on, and forget the entities that were not used for longest."""

@@ -20,6 +20,7 @@ from adapters.state_store import Effect, StageState
 from fraud.dead_letters import BadMessageError
 from fraud.features import FEATURE_HASH
 from fraud.packed import ROWS_MAX, Column, pack
+from fraud.switches import META
 from fraud.topics import Topic, dead_letter_topic
 
 Write = tuple[str, int, Sequence[Record]]
@@ -84,10 +85,20 @@ def dead_letter_writes(topic: Topic, refused: Sequence[Refused]) -> list[Write]:
 
 
 def packed_writes(
-    topic: Topic, kind: str, partitions: Sequence[int], columns: dict[str, Column], now_ms: int
+    topic: Topic,
+    kind: str,
+    partitions: Sequence[int],
+    columns: dict[str, Column],
+    now_ms: int,
+    switches: Sequence[str] = (),
 ) -> list[Write]:
-    """Pack rows into records of at most ROWS_MAX rows; `partitions` is the target partition of each row."""
-    meta = {"feature_hash": FEATURE_HASH, "stage_at_ms": now_ms}
+    """Pack rows into records of at most ROWS_MAX rows; partitions: the target partition of each row.
+
+    switches: under which any of the vectors was computed; named in the meta of each record.
+    """
+    meta: dict[str, Any] = {"feature_hash": FEATURE_HASH, "stage_at_ms": now_ms}
+    if switches:
+        meta[META] = list(switches)
     targets = np.asarray(partitions)
     writes: list[Write] = []
     for target in np.unique(targets).tolist():

@@ -28,8 +28,10 @@ from fraud.fold import (
     TOO_LATE,
     TRANSACTION,
     TerminalFold,
+    TerminalResult,
 )
 from fraud.packed import Batch, OriginMarks, unpack
+from fraud.switches import META
 from stream_features.stage import (
     Clock,
     FeatureHashMismatchError,
@@ -39,12 +41,14 @@ from stream_features.stage import (
     packed_writes,
     wall_clock_ms,
 )
+from stream_features.wrong_folds import Ways, WrongTerminals, right
 
 
 @dataclass(slots=True)
 class LogBatches:
     """Decoded batches in the order of the log, without the rows that were seen before."""
 
+    first: int
     next: int
     batches: list[Batch] = field(default_factory=list)
     marks: OriginMarks = field(default_factory=OriginMarks)
@@ -59,7 +63,8 @@ class TerminalStage:
     """Folds the terminals of one partition of `terminal-log`; writes to the same partition of `features`.
 
     retired: definitions whose records are skipped, for what of them counts is in the state. history: fold what any definition wrote
-    and write no vectors; that is how a state of this definition is made from another's log.
+    and write no vectors; that is how a state of this definition is made from another's log. ways: the break-it switches in force
+    for a batch.
     """
 
     name: Final = "terminal"
@@ -74,6 +79,7 @@ class TerminalStage:
         *,
         retired: frozenset[str] = frozenset(),
         history: bool = False,
+        ways: Ways = right,
     ) -> None:
         self.state = state
         self._partition = partition
@@ -82,10 +88,12 @@ class TerminalStage:
         self._retired = retired
         self._history = history
         self._fold = TerminalFold()
+        self._ways = ways
+        self._wrong: WrongTerminals | None = None
 
     def decode(self, records: Sequence[Any]) -> LogBatches:
         """Unpack the records, without those of a retired definition. Raises FeatureHashMismatchError for any other."""
-        decoded = LogBatches(records[-1].offset + 1, marks=OriginMarks(self.state.marks))
+        decoded = LogBatches(records[0].offset, records[-1].offset + 1, marks=OriginMarks(self.state.marks))
         for record in records:
             try:
                 batch = unpack(record.value, (packed.CARD_VECTORS, packed.LABELS))
@@ -123,14 +131,15 @@ class TerminalStage:
         newest = self.state.event_time_ms
         if decoded.batches:
             rows = _concatenate(decoded.batches)
-            result = self._fold.apply([t for batch in decoded.batches for t in batch.text("terminal_id")], rows)
+            ways = self._ways(decoded.first)
+            result = self._folded(ways, decoded.batches, rows)
             outcome = result.outcome
             refused += [_refusal(decoded.batches, outcome, i) for i in np.flatnonzero(_is_refused(outcome)).tolist()]
             accepted = np.flatnonzero(outcome == ACCEPTED)
             if len(accepted):
                 newest = max(newest, int(rows.occurred_at_ms[accepted].max()))
                 if not self._history:
-                    writes += self._vectors(decoded.batches, rows, accepted, result.vectors)
+                    writes += self._vectors(decoded.batches, rows, accepted, result.vectors, ways)
             late = int(result.late.sum())
             counters |= {
                 "accepted": len(accepted),
@@ -160,12 +169,25 @@ class TerminalStage:
         """Terminals in memory."""
         return len(self._fold)
 
+    def _folded(self, ways: tuple[str, ...], batches: Sequence[Batch], rows: TerminalColumns) -> TerminalResult:
+        ids = [t for batch in batches for t in batch.text("terminal_id")]
+        if not ways:
+            self._wrong = None
+            return self._fold.apply(ids, rows)
+        self._wrong = self._wrong or WrongTerminals()
+        ingested = [
+            batch.array("ingested_at_ms") if batch.kind == packed.CARD_VECTORS else np.zeros(batch.rows, np.int64)
+            for batch in batches
+        ]
+        return self._wrong.apply(self._fold, ways, ids, rows, np.concatenate(ingested))
+
     def _vectors(
         self,
         batches: Sequence[Batch],
         rows: TerminalColumns,
         accepted: np.ndarray[Any, Any],
         terminal: np.ndarray[Any, Any],
+        ways: tuple[str, ...],
     ) -> list[Any]:
         transactions = [batch for batch in batches if batch.kind == packed.CARD_VECTORS]
         is_transaction = np.flatnonzero(rows.kind == TRANSACTION)
@@ -179,7 +201,8 @@ class TerminalStage:
                 columns[name] = np.concatenate([batch.array(name) for batch in transactions])[keep]
         columns["vector"] = np.hstack([columns["vector"], terminal[accepted]])
         targets = [self._partition] * len(accepted)
-        return packed_writes(topics.FEATURES, packed.VECTORS, targets, columns, self._clock())
+        under = dict.fromkeys([*ways, *(name for batch in transactions for name in batch.meta.get(META, ()))])
+        return packed_writes(topics.FEATURES, packed.VECTORS, targets, columns, self._clock(), list(under))
 
 
 def _feature_hash(batch: Batch) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
+from fraud.switches import SWITCHES, Side
 from trainer.lake_command import lake_app
 from trainer.settings import TrainerSettings
 
@@ -93,6 +94,10 @@ def train(
         bool,
         typer.Option(help="compute vectors of other features again from the lake's logs (also FRAUD_TRAIN_REPLAY)"),
     ] = False,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SWITCH", help="train wrongly on purpose (docs/break-it.md), and mark the version"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
     json_progress: Annotated[bool, typer.Option(help="print each stage as a JSON line")] = False,
     path: Annotated[
@@ -116,6 +121,9 @@ def train(
     settings = TrainerSettings.read()
     if engine == "spark" and path == "batch":
         _fail(EXIT_SETTING, "--engine spark trains the streaming path; leave it out for --path batch", False)
+    switches = _training_switches(under or [], path)
+    if switches and (engine or settings.train_engine) == "spark":
+        _fail(EXIT_SETTING, "--under: switches are of the local engine; add --engine local", False)
     lake = Lake(settings.lake)
     try:
         replay = replay or settings.train_replay
@@ -132,7 +140,7 @@ def train(
         store, run_training = ModelStore(settings.models), _training_of(path, chosen)
         # The other path's training is no rival: it changes another role, and no request shall be refused for it.
         with lake.reading(), store.training() if path == "streaming" else nullcontext():
-            trained = run_training(lake, store, _plan(chosen, as_of_ms), _reporter(json_progress, as_json))
+            trained = run_training(lake, store, _plan(chosen, as_of_ms, switches), _reporter(json_progress, as_json))
     except (TrainRefusedError, TrainingUnderWayError) as error:
         _fail(EXIT_REFUSED, f"refused to train: {error}", as_json or json_progress)
     except LakeGapError as error:
@@ -272,7 +280,20 @@ def _end_with_stdin() -> None:
     os._exit(EXIT_RESTART)
 
 
-def _plan(settings: TrainerSettings, as_of_ms: int) -> TrainPlan:
+def _training_switches(names: list[str], path: str) -> tuple[str, ...]:
+    """The switches of these names. Ends with exit code 2 for one that is not of training."""
+    known = [switch.name for switch in SWITCHES if switch.side is Side.TRAINING]
+    if names and path != "streaming":
+        print("--under: switches are of the streaming path; leave out --path batch", file=sys.stderr)
+        raise typer.Exit(EXIT_SETTING)
+    for name in names:
+        if name not in known:
+            print(f"--under {name[:80]!r}: choose one of {', '.join(known)}", file=sys.stderr)
+            raise typer.Exit(EXIT_SETTING)
+    return tuple(dict.fromkeys(names))
+
+
+def _plan(settings: TrainerSettings, as_of_ms: int, switches: tuple[str, ...] = ()) -> TrainPlan:
     from trainer.dataset import Maturity
     from trainer.fit import FIT
     from trainer.train import TrainPlan
@@ -289,6 +310,7 @@ def _plan(settings: TrainerSettings, as_of_ms: int) -> TrainPlan:
         alerts_per_day_max=settings.alerts_per_day_max,
         params=FIT,
         replay=settings.train_replay,
+        switches=switches,
     )
 
 

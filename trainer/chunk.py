@@ -23,6 +23,7 @@ from fraud.disposition import Disposition, parse_disposition
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.labels import Label, parse_label
 from fraud.packed import Batch, OriginMarks
+from fraud.switches import META, in_words
 from fraud.transaction import Transaction, parse_transaction
 
 Headers = Sequence[tuple[str, bytes]]
@@ -170,6 +171,11 @@ class PackedChunk(Chunk):
             columns["origin_topic"] = pl.Series(origins, dtype=pl.String)
         for name in self._keep:
             columns |= self._vector_columns() if name == "vector" else {name: self._column(name)}
+        if any(META in batch.meta for _, batch in self._batches):  # a column of its own only while somebody breaks it
+            under = [
+                in_words(batch.meta.get(META, ())) or None for _, batch in self._batches for _ in range(batch.rows)
+            ]
+            columns[META] = pl.Series(under, dtype=pl.String)
         if "score" in self._keep:
             versions = [batch.meta.get("model_version") for _, batch in self._batches for _ in range(batch.rows)]
             columns["model_version"] = pl.Series(versions, dtype=pl.String)

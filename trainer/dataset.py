@@ -5,7 +5,8 @@ Rule 2. A label counts from known_at_ms on: only known_at_ms < as_of_ms is used,
 Rule 3. Without a label a transaction is genuine once the maturity horizon has passed, never earlier.
 Rule 4. A declined transaction did not happen, so without a label it says nothing: it is left out (docs/adr/0016), unless labels
         are those of a benchmark, which tell of all. What was explored, that is let through, counts like any other.
-Rule 5. Every split is a split of time, and whoever learns knows only labels known before the judged period begins.
+Rule 5. A vector that was served under a break-it switch is wrong on purpose: it is left out, and counted.
+Rule 6. Every split is a split of time, and whoever learns knows only labels known before the judged period begins.
 
      training of the judged fit        labels mature      validation         labels mature
    |-------------------------------)|----------------)|----------------)|----------------)
@@ -24,6 +25,7 @@ from fraud import topics
 from fraud.decision import DECLINE
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.model import Floats
+from fraud.switches import META
 from fraud.windows import DAY_MS
 
 
@@ -121,6 +123,13 @@ def labels_and_declined(lake: Lake) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
         return labels, declined_in(lake.scan(topics.SCORES.name), labels)
     except FileNotFoundError:
         return labels, None  # nothing was scored, so nothing was declined
+
+
+def without_switched(features: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    """The vectors that were served with no break-it switch on, and the others; None when there are none of those."""
+    if META not in features.collect_schema().names():
+        return features, None
+    return features.filter(pl.col(META).is_null()), features.filter(pl.col(META).is_not_null())
 
 
 def declined_in(scores: pl.LazyFrame, labels: pl.LazyFrame) -> pl.LazyFrame | None:

@@ -30,11 +30,15 @@ class EngineFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The labelled rows of a plan. events: occurred_at_ms of all transactions, labelled or not. vectors: where from, in words."""
+    """The labelled rows of a plan. events: occurred_at_ms of all transactions, labelled or not. vectors: where from, in words.
+
+    switched: vectors that were left out, since they were served under a break-it switch.
+    """
 
     rows: Rows
     events: pl.LazyFrame
     vectors: str
+    switched: int = 0
 
 
 class Engine(Protocol):

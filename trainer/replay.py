@@ -24,6 +24,7 @@ from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
 from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
 from fraud.model import Floats
 from trainer.backfill import COLUMNS, LABELS, card_columns, checked
+from trainer.dataset import without_switched
 
 CHUNK_ROWS: Final = 100_000
 _TRANSACTION: Final = [name for name in COLUMNS if name not in LABELS]
@@ -87,11 +88,12 @@ def replayed(lake: Lake, from_ms: int = 0, to_ms: int = 1 << 62) -> pl.DataFrame
 
 
 def served_or_replayed(lake: Lake, from_ms: int, to_ms: int) -> pl.LazyFrame:
-    """As replayed(), but what was served with these very features is taken as it was served."""
+    """As replayed(), but what was served with these very features, and under no break-it switch, is taken as it was served."""
     columns = [*_IDENTITY, *NAMES]
     try:
         time = pl.col("occurred_at_ms")
-        scanned = lake.scan(topics.FEATURES.name, FEATURE_HASH).filter((time >= from_ms) & (time < to_ms))
+        whole, _ = without_switched(lake.scan(topics.FEATURES.name, FEATURE_HASH))
+        scanned = whole.filter((time >= from_ms) & (time < to_ms))
         served = scanned.select(columns).collect()
     except FileNotFoundError:
         return replayed(lake, from_ms, to_ms).lazy()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -43,10 +43,19 @@ class Run:
     last_text: str = ""
 
 
-def start_run(request: Retrain, clock: Callable[[], float] = time.monotonic, niceness: int = NICENESS) -> Run:
-    """Start the training process of a request. Raises OSError when the machine refuses."""
+def start_run(
+    request: Retrain,
+    clock: Callable[[], float] = time.monotonic,
+    niceness: int = NICENESS,
+    switches: Callable[[], Sequence[str]] = tuple,
+) -> Run:
+    """Start the training process of a request. switches(): the break-it switches that it is made under.
+
+    Raises OSError when the machine refuses, or the switches are not known.
+    """
     as_of = "latest" if request.as_of_ms is None else str(request.as_of_ms)
     command = [sys.executable, "-m", "trainer", "train", "--as-of", as_of, "--json-progress", "--tethered"]
+    command += [word for name in switches() for word in ("--under", name)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -21,10 +21,12 @@ from kafka.errors import KafkaError
 from adapters.kafka import await_topic
 from adapters.lake import Lake, LakeGapError
 from adapters.run_history import RunHistory, TrainingRun
+from adapters.switch_feed import read_switches
 from adapters.telemetry import configure_logging, counter, serve_metrics
 from fraud import metrics, topics
 from fraud.control import Retrain, parse_control_request
 from fraud.dead_letters import BadMessageError
+from fraud.switches import Side
 from trainer.batch_path.schedule import NightlyJobs
 from trainer.door import Door
 from trainer.lake_clock import READ_BY_TRAINING, LakeClock, archived_share
@@ -168,7 +170,7 @@ def _wired(
     service = TrainService(
         progress,
         history,
-        start=partial(start_run, niceness=settings.train_niceness),
+        start=partial(start_run, niceness=settings.train_niceness, switches=partial(_switches, settings)),
         archive_mark=lambda: archive_mark(consumer, lake, settings.partitions),
         archive_wait_s=settings.train_archive_wait_s,
         reached_ms=reached_ms,
@@ -185,6 +187,14 @@ def _wired(
 
     service.on_end = ended
     return service, nights, jobs
+
+
+def _switches(settings: TrainerSettings) -> tuple[str, ...]:
+    """The break-it switches of training that are on now. Raises OSError."""
+    try:
+        return read_switches(settings.kafka_bootstrap).names(Side.TRAINING)
+    except KafkaError as error:
+        raise OSError(f"which break-it switches are on cannot be read ({error!r})") from error
 
 
 def _redis(settings: TrainerSettings) -> redis.Redis:

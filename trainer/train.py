@@ -36,9 +36,19 @@ from fraud.model import (
     TrainedOn,
     file_hashes,
 )
+from fraud.switches import in_words
 from fraud.windows import DAY_MS
 from trainer.calibration import folded
-from trainer.dataset import Maturity, Rows, Split, TrainRefusedError, check_enough, labels_and_declined, rows_for
+from trainer.dataset import (
+    Maturity,
+    Rows,
+    Split,
+    TrainRefusedError,
+    check_enough,
+    labels_and_declined,
+    rows_for,
+    without_switched,
+)
 from trainer.engine import Engine, Read
 from trainer.evaluate import threshold_for_budget
 from trainer.fit import FitParams, score, to_bytes
@@ -49,6 +59,7 @@ from trainer.model_card import CardFacts, card_text
 from trainer.promise import canaries, promise_of
 from trainer.replay import NothingToReplayError, served_or_replayed
 from trainer.soundness import times_of
+from trainer.wrong_training import gate_under, labels_under, maturity_under, periods_under
 
 Report = Callable[[str, int, str], None]  # stage, percent of the run, detail
 
@@ -70,11 +81,17 @@ class TrainPlan:
     alerts_per_day_max: int
     params: FitParams
     replay: bool = False  # compute the vectors again where the lake's are of other features
+    switches: tuple[str, ...] = ()  # break-it switches of training that are on
 
     @property
     def split(self) -> Split:
         """The periods of this run."""
-        return Split.at(self.as_of_ms, self.train_days, self.validation_days, self.maturity)
+        return Split.at(self.as_of_ms, self.train_days, self.validation_days, self.matures)
+
+    @property
+    def matures(self) -> Maturity:
+        """When a missing label means genuine, under the switches."""
+        return maturity_under(self.switches, self.maturity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +132,10 @@ class LocalEngine:
     def read(self, lake: Lake, plan: TrainPlan) -> Read:
         """Vectors as they were served (with `replay` also those computed again), with their labels."""
         vectors = _vectors(lake, plan)
+        right, wrong = without_switched(vectors)
+        switched = 0 if wrong is None else len(times_of(wrong, plan.split.from_ms, plan.split.as_of_ms))
         told = "served, the missing ones replayed" if plan.replay else "served"
-        return Read(_labelled_rows(lake, plan, vectors), vectors, told)
+        return Read(_labelled_rows(lake, plan, right), vectors, told, switched)
 
     def fits(self, rows: Rows, params: FitParams) -> Fits | None:
         """None: whoever has the rows fits them."""
@@ -133,7 +152,10 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report, engine
     read = engine.read(lake, plan)
     rows = read.rows
     hidden = f", {rows.censored} declined ones without a label left out" if rows.censored else ""
+    hidden += f", {read.switched} vectors served under a break-it switch left out" if read.switched else ""
     known = f"labels known before {moment(plan.as_of_ms)}{hidden}"
+    if plan.switches:
+        known = f"UNDER {in_words(plan.switches)}; {known}"
     report("join", 20, f"{len(rows)} labelled vectors, {rows.fraud} fraud, {known}")
     learned, validation, final = _periods(rows, plan)
     before = store.aliases()
@@ -152,12 +174,13 @@ def train(lake: Lake, store: ModelStore, plan: TrainPlan, report: Report, engine
     judgement = judge(climbed, learned, rows, validation, split, budget)
     scores = judgement.scores
     gate = verdict(champion, judgement.judged, judgement.ladder, sound.faults, plan.alerts_per_day_max, _SAMPLE_SEED)
+    gate = gate_under(plan.switches, gate)
     report("fit-final", 65, f"{len(final)} rows, {final.fraud} fraud")
     params = replace(plan.params, rounds=climbed.rounds)
     grown = (engine.fits(final, params) or LocalFits.of(final, params)).whole()
     booster = folded(grown, climbed.calibration)
     report("publish", 90, f"AP {_shown(scores.ap)}, AUC {_shown(scores.auc)}, CP@100 {_shown(scores.cp_at_100)}")
-    told = _Run(climbed, judgement, sound, gate, before, rows.censored, read.vectors)
+    told = _Run(climbed, judgement, sound, gate, before, rows.censored, read.switched, read.vectors)
     trained = _publish(store, plan, final, booster, told)
     report(trained.outcome, 100, f"{trained.version}: {trained.reason}")
     return trained
@@ -173,6 +196,7 @@ class _Run:
     gate: Gate
     before: Aliases
     censored: int
+    switched: int
     vectors: str
 
 
@@ -191,7 +215,7 @@ def _vectors(lake: Lake, plan: TrainPlan) -> pl.LazyFrame:
 
 def _labelled_rows(lake: Lake, plan: TrainPlan, features: pl.LazyFrame) -> Rows:
     labels, declined = labels_and_declined(lake)
-    return rows_for(features, labels, plan.split, plan.maturity, declined)
+    return rows_for(features, labels_under(plan.switches, labels), plan.split, plan.matures, declined)
 
 
 def _without_vectors(lake: Lake, error: FileNotFoundError) -> TrainRefusedError:
@@ -209,9 +233,11 @@ def _periods(rows: Rows, plan: TrainPlan) -> tuple[Rows, Rows, Rows]:
     learned = rows.between(split.judged_from_ms, split.judged_to_ms, split.validation_from_ms)
     validation = rows.between(split.validation_from_ms, split.validation_to_ms, split.as_of_ms)
     final = rows.between(split.final_from_ms, split.validation_to_ms, split.as_of_ms)
+    whole = rows.between(split.judged_from_ms, split.validation_to_ms, split.as_of_ms)
+    learned, validation = periods_under(plan.switches, learned, validation, whole)
     first = rows.frame["occurred_at_ms"].min()
     begins = f"the lake's vectors begin {moment(int(first)) if isinstance(first, int) else 'nowhere'}"
-    days = plan.validation_days + 2 * plan.maturity.horizon_ms / DAY_MS
+    days = plan.validation_days + 2 * plan.matures.horizon_ms / DAY_MS
     remedy = f"{begins}, and as-of must be more than {days:g} days later: wait, or set FRAUD_VALIDATION_DAYS lower"
     check_enough(learned, "training period", plan.rows_min, plan.fraud_min, remedy)
     check_enough(validation, "validation period", plan.fraud_min, plan.fraud_min, remedy)
@@ -296,6 +322,7 @@ def _told(
         "faults": sound.faults,
         "vectors": run.vectors,
         "declined_left_out": run.censored,
+        "served_under_switches_left_out": run.switched,
         "constant_features": sound.constant,
         "importances": {name: round(value, 6) for name, value in importances},
     }

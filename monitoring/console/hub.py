@@ -24,6 +24,7 @@ from fraud.truth import parse_truth
 from monitoring.console.alert_book import AlertBook, Entry, Told
 from monitoring.console.dead_letters import DeadLetters
 from monitoring.console.stream import RETRY_MS, Stream, frame
+from monitoring.console.system_alerts import SystemAlerts, Webhook
 from monitoring.console.timeline import Timeline
 
 ALERTS_OF_FRAME_MAX: Final = 200
@@ -52,6 +53,7 @@ class Hub:
         self.book = AlertBook(kept)
         self.timeline = Timeline()
         self.dead_letters = DeadLetters()
+        self.system_alerts = SystemAlerts(wall_ms=wall_ms)
         self.stream = Stream()
         self.pulse: dict[str, Any] = {}
         self.training: list[dict[str, str]] = []
@@ -91,6 +93,11 @@ class Hub:
         self.training = [*self.training, step][-200:]
         self.stream.put(frame("training", step))
 
+    def alertmanager(self, message: Webhook) -> None:
+        """Take what Alertmanager says, and tell it."""
+        self.system_alerts.take(message)
+        self.stream.put(frame("system-alerts", self.system_alerts.values()))
+
     def greeting(self, last_event_id: str | None) -> bytes:
         """What a browser gets first."""
         resumed = self.book.since(last_event_id)
@@ -101,6 +108,7 @@ class Hub:
             # Labels and verdicts that came meanwhile are about alerts that the browser has already.
             "known": [] if resumed.from_scratch else self.book.judged(),
             "training": self.training,
+            "system_alerts": self.system_alerts.values(),
             "pulse": {**self.pulse, "world": self.timeline.values(self._wall_ms())} if self.pulse else None,
         }
         return frame("hello", values, self.book.place(), RETRY_MS)
@@ -150,7 +158,7 @@ class Hub:
                 self._news_of.append(batch.text("transaction_id")[row])
 
     def _control(self, record: Any) -> None:
-        self.timeline.control(parse_control_request(record.value), record.timestamp)
+        self.timeline.control(parse_control_request(record.value), record.timestamp, record.offset)
         self._steered = True
 
     def _truth(self, record: Any) -> None:

@@ -110,7 +110,7 @@ def guarded(settings: ConsoleSettings, sources: Sources, sender: Sender) -> ASGI
     )
     app = application(console)
     app.router.lifespan_context = sources.running
-    return Guard(app, settings.console_names.split(","), console.token)
+    return Guard(app, settings.console_names.split(","), console.token, settings.console_webhook_token)
 
 
 class _Server(uvicorn.Server):

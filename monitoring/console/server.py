@@ -9,33 +9,38 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel, Field
 
 from adapters.model_store import AliasConflictError
 from fraud import topics
-from fraud.control import SPEED_MAX, SPEED_MIN, Retrain, SetClock, StartScenario, StopScenario
+from fraud.control import SPEED_MAX, SPEED_MIN, Retrain, SetClock, SetSwitch, StartScenario, StopScenario
 from fraud.disposition import Disposition
 from fraud.model import ModelRefusedError
+from fraud.switches import SWITCHES, UnknownSwitchError, switch_named
 from monitoring.console.alert_book import Entry
 from monitoring.console.alert_detail import AlertDetail
 from monitoring.console.assets import Asset
 from monitoring.console.dead_letters import DeadLetter, ReplayRefusedError, check_replay, opened
 from monitoring.console.drift_page import DriftPage
+from monitoring.console.guard import WEBHOOK_PATH
+from monitoring.console.guide import guide_text
 from monitoring.console.hub import Hub
 from monitoring.console.matured_pages import MaturedPages
 from monitoring.console.probe import HISTORY_COLUMNS, Probe
 from monitoring.console.registry_page import RegistryPage
 from monitoring.console.scenarios import RUN_PREFIX, SCENARIOS, ScenarioRefusedError, check_scenario
 from monitoring.console.sender import NotSentError, Sender
+from monitoring.console.system_alerts import Webhook
 from monitoring.console.words import dictionary
 
-_PAGES: Final = ("", "live", "paths", "models", "world", "health", "budget")
+_SWITCHES: Final = [{**asdict(switch), "guide": switch.guide} for switch in SWITCHES]
+_PAGES: Final = ("", "live", "paths", "models", "world", "health", "budget", "break")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,12 @@ class Scenario(BaseModel):
     parameters: dict[str, float] = {}
 
 
+class Turned(BaseModel):
+    """A switch of Break it, to be on or off."""
+
+    on: bool
+
+
 def application(console: Console) -> FastAPI:
     """The application, without its guard."""
     app = FastAPI(title="fraudstream", docs_url=None, redoc_url=None, openapi_url=None)
@@ -89,10 +100,12 @@ def application(console: Console) -> FastAPI:
     app.include_router(_models(console), prefix="/api")
     app.include_router(_world(console), prefix="/api")
     app.include_router(_health(console), prefix="/api")
+    app.include_router(_break_it(console), prefix="/api")
     app.add_exception_handler(NotSentError, lambda _, error: JSONResponse({"detail": str(error)}, 503))
     app.add_exception_handler(ModelRefusedError, lambda _, error: JSONResponse({"detail": str(error)}, 409))
     app.add_exception_handler(AliasConflictError, lambda _, error: JSONResponse({"detail": str(error)}, 409))
     app.add_exception_handler(ReplayRefusedError, lambda _, error: JSONResponse({"detail": str(error)}, 409))
+    app.add_exception_handler(UnknownSwitchError, lambda _, error: JSONResponse({"detail": str(error)}, 404))
     app.add_exception_handler(ScenarioRefusedError, lambda _, error: JSONResponse({"detail": str(error)}, 422))
     return app
 
@@ -113,6 +126,13 @@ def _files(console: Console) -> APIRouter:
             raise HTTPException(404, f"the console has no file {path[:80]!r}")
         return asset.answer(request)
 
+    @router.get("/guide/{name}")
+    def guide(name: str) -> PlainTextResponse:
+        text = guide_text(name.removesuffix(".md"))
+        if text is None:
+            raise HTTPException(404, f"the console has no guide {name[:80]!r}: it stands in the repository's docs/")
+        return PlainTextResponse(text)
+
     return router
 
 
@@ -121,7 +141,7 @@ def _live(console: Console) -> APIRouter:
 
     @router.get("/session")
     async def session() -> dict[str, Any]:
-        return {"token": console.token, "words": dictionary(), "scenarios": SCENARIOS}
+        return {"token": console.token, "words": dictionary(), "scenarios": SCENARIOS, "switches": _SWITCHES}
 
     @router.get("/stream")
     async def stream(request: Request) -> EventSourceResponse:
@@ -245,6 +265,23 @@ def _health(console: Console) -> APIRouter:
         check_replay(letter)
         await asyncio.to_thread(console.sender.send, letter.topic, letter.raw, letter.key, letter.partition)
         return {"topic": letter.topic}
+
+    return router
+
+
+def _break_it(console: Console) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/break/{name}")
+    def turn(name: str, wanted: Turned) -> dict[str, str]:
+        request = SetSwitch(_request_id("switch"), _wall_ms(), switch_named(name).name, wanted.on)
+        console.sender.send(topics.CONTROL.name, request.to_json())
+        return {"request_id": request.request_id}
+
+    @router.post(WEBHOOK_PATH.removeprefix("/api"))
+    async def alertmanager(message: Webhook) -> dict[str, int]:
+        console.hub.alertmanager(message)
+        return {"taken": len(message.alerts)}
 
     return router
 

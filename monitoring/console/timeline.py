@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from fraud.alert import Alert
-from fraud.control import ControlRequest, Retrain, SetClock
+from fraud.control import ControlRequest, Retrain, SetClock, SetSwitch
 from fraud.simulation import ScenarioRun, Simulation
+from fraud.switches import SwitchBoard
 from fraud.truth import Truth
 
 ALERTED_MAX: Final = 100_000
@@ -31,16 +32,18 @@ class Timeline:
 
     def __init__(self) -> None:
         self.simulation = Simulation()
+        self.switches = SwitchBoard()
         self._truth: dict[str, _OfRun] = {}
         self._alerted: OrderedDict[str, str] = OrderedDict()
         self._steered: list[dict[str, Any]] = []
 
-    def control(self, request: ControlRequest, appended_at_ms: int) -> None:
+    def control(self, request: ControlRequest, appended_at_ms: int, offset: int = 0) -> None:
         """Take the next request."""
         self.simulation.apply(request, appended_at_ms)
+        self.switches.apply(request, appended_at_ms, offset)
         clock = self.simulation.clock
-        if isinstance(request, SetClock | Retrain):
-            what = "retrain" if isinstance(request, Retrain) else _clock_words(request)
+        if isinstance(request, SetClock | Retrain | SetSwitch):
+            what = _words(request)
             event_ms = None if clock is None else clock.now_ms(appended_at_ms)
             self._steered.append({"what": what, "wall_ms": appended_at_ms, "event_ms": event_ms})
             del self._steered[:-STEERED_MAX]
@@ -70,6 +73,7 @@ class Timeline:
             "cards": self.simulation.cards,
             "runs": [self._run(run, now_ms or 0) for run in self.simulation.runs.values()],
             "steered": self._steered,
+            "switches": {name: asdict(turned) for name, turned in self.switches.on.items()},
         }
 
     def _run(self, run: ScenarioRun, now_ms: int) -> dict[str, Any]:
@@ -90,7 +94,11 @@ class Timeline:
         }
 
 
-def _clock_words(request: SetClock) -> str:
+def _words(request: SetClock | Retrain | SetSwitch) -> str:
+    if isinstance(request, Retrain):
+        return "retrain"
+    if isinstance(request, SetSwitch):
+        return f"break it: {request.name} {'on' if request.on else 'off'}"
     if request.event_time_ms is not None:
         return "world started"
     if request.paused is not None:

@@ -69,7 +69,9 @@ def vitals(now: Reading, before: Reading) -> dict[str, Any]:
         "dead_letters": _dead_letters(now),
         "late": now.total(metrics.LATE_TOTAL),
         "model": next((of["version"] for of, value in now.samples(metrics.MODEL_INFO) if value), None),
+        "paths": _paths(now),
         "parity": _parity(now),
+        "switches": _switches(now),
         "state_store": {
             "up": now.total(metrics.STATE_STORE_UP),
             "memory_bytes": now.total(metrics.STATE_STORE_MEMORY_BYTES),
@@ -122,6 +124,24 @@ def _dead_letters(now: Reading) -> list[dict[str, Any]]:
     for of, value in now.samples(metrics.DEAD_LETTERS_TOTAL):
         counts[of["topic"], of["reason"]] = counts.get((of["topic"], of["reason"]), 0.0) + value
     return [{"topic": topic, "reason": reason, "count": count} for (topic, reason), count in sorted(counts.items())]
+
+
+def _switches(now: Reading) -> list[dict[str, Any]]:
+    found = {tuple(sorted(of.items())): value for of, value in now.samples(metrics.SWITCH_FROM_OFFSET)}
+    return [{**dict(of), "offset": value} for of, value in sorted(found.items())]
+
+
+def _paths(now: Reading) -> dict[str, Any]:
+    """How old the batch path's snapshot is, and the scorer's CPU of each path for a transaction, since it started."""
+    scored = now.total(metrics.SCORES_TOTAL)
+    spent = now.sums(metrics.PATH_CPU_SECONDS_TOTAL, "path")
+    joined = now.sums(metrics.BATCH_PATH_ROWS_TOTAL, "outcome")
+    return {
+        "snapshot_age_s": _newest(now, metrics.SNAPSHOT_AGE_SECONDS),
+        "snapshot_made_in_s": _newest(now, metrics.SNAPSHOT_SECONDS),
+        "joined_share": joined.get("joined", 0.0) / sum(joined.values()) if sum(joined.values()) else None,
+        "cpu_us": {path: seconds / scored * 1e6 for path, seconds in spent.items()} if scored else {},
+    }
 
 
 def _parity(now: Reading) -> dict[str, Any]:

@@ -99,6 +99,13 @@ def _page(began_s: float) -> str:
         "fraud_parity_compared 5000",
         'fraud_parity_rounds_total{outcome="holds"} 3',
         'fraud_parity_wrong_rows{fault="mismatched"} 0',
+        "fraud_snapshot_age_seconds 40800",
+        "fraud_snapshot_seconds 1.4",
+        f'fraud_batch_path_rows_total{{outcome="joined"}} {passed - 2_000}',
+        'fraud_batch_path_rows_total{outcome="missing"} 2000',
+        f'fraud_path_cpu_seconds_total{{path="streaming"}} {passed * 11e-6}',
+        f'fraud_path_cpu_seconds_total{{path="batch"}} {passed * 24e-6}',
+        'fraud_switch_from_offset{switch="float-sums",stage="card",partition="0"} 1234',
         'fraud_dead_letters_total{topic="transactions",reason="NOT_JSON"} 2',
     ]
     for stage in ("card", "terminal", "scorer"):

@@ -26,12 +26,13 @@ from adapters.model_store import ModelStore
 from adapters.ports import free_ports
 from fraud import topics
 from fraud.alert import Alert
-from fraud.control import SetClock, StartScenario, parse_control_request
+from fraud.control import SetClock, SetSwitch, StartScenario, parse_control_request
 from fraud.disposition import parse_disposition
 from fraud.features import NAMES
 from fraud.labels import Label
+from fraud.switches import SWITCHES
 from tests.browser.console_process import ConsoleProcess, metrics_page, until
-from tests.browser.console_world import SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
+from tests.browser.console_world import NOW_MS, SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
 from tests.conftest import missing, own_server
 
 WAIT_MS = 90_000
@@ -48,6 +49,7 @@ PAGES = {
     "world": "/world",
     "health": "/health",
     "budget": "/budget",
+    "break": "/break",
 }
 # What stands on a page when it has loaded all that it shows.
 LOADED = {
@@ -58,6 +60,7 @@ LOADED = {
     "world": "[data-run]",
     "health": "svg.bins",
     "budget": ".chart canvas",
+    "break": "[data-switch]",
 }
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 LOOKS = {
@@ -65,6 +68,7 @@ LOOKS = {
     for scheme in ("light", "dark")
     for name, size in (("wide", WIDE), ("narrow", NARROW))
 }
+WEBHOOK = Path(__file__).parents[1] / "contract" / "alertmanager" / "webhook-v4.json"
 AXE = Path(__file__).parent / "vendor" / "axe.js"
 
 
@@ -343,6 +347,70 @@ def test_the_real_server_refuses_changes_that_are_not_the_pages_own(stage: Stage
         assert console.get(path)[0] == 404
 
 
+def test_two_paths_says_how_fresh_each_is_and_what_it_costs(stage: Stage, page: Any) -> None:
+    open_page(page, stage, "paths")
+    for text in ("11.3 h before it", "11.0 µs", "24.0 µs"):
+        page.locator(".card", has_text="Freshness and cost").get_by_text(text).wait_for()
+
+
+def test_a_switch_is_turned_through_the_log_and_its_banner_stands_on_every_page(stage: Stage, page: Any) -> None:
+    def asked() -> list[tuple[str, bool]]:
+        requests = [parse_control_request(record.value) for record in stage.records(topics.CONTROL.name)]
+        return [(request.name, request.on) for request in requests if isinstance(request, SetSwitch)]
+
+    open_page(page, stage, "break")
+    assert page.locator("[data-switch]").count() == len(SWITCHES)
+    page.locator('[data-switch="float-sums"]').get_by_role("switch").click()
+    page.locator('[data-switch="float-sums"].on').wait_for()
+    assert asked()[-1] == ("float-sums", True)
+    page.get_by_text("in force from card/0 offset 1,234").wait_for()  # as the worker's metrics tell it
+    for name in ("live", "models", "health"):
+        page.goto(stage.console.address + PAGES[name])
+        page.locator(".notice.broken").get_by_text("float-sums").wait_for()
+    stage.console.end()
+    stage.console.start()
+    page.goto(stage.console.address + PAGES["break"])
+    page.locator('[data-switch="float-sums"].on').get_by_role("switch").click()
+    page.locator('[data-switch="float-sums"]:not(.on)').wait_for()
+    page.locator(".notice.broken").wait_for(state="detached")
+    assert asked()[-1] == ("float-sums", False)
+
+
+def test_a_switch_that_there_is_not_is_refused_with_those_that_there_are(stage: Stage) -> None:
+    console = stage.console
+    token = json.loads(console.get("/api/session")[1])["token"]
+    headers = {"origin": console.address, "content-type": "application/json", "x-console-token": token}
+    status, body = console.ask("POST", "/api/break/no-such", headers, b'{"on": true}')
+    assert status == 404
+    assert all(switch.name in body.decode() for switch in SWITCHES)
+
+
+def test_alertmanagers_message_stands_on_health_with_its_runbook_until_it_has_resolved(stage: Stage, page: Any) -> None:
+    sent = json.loads(WEBHOOK.read_text())
+    said = {"content-type": "application/json"}
+    open_page(page, stage, "health")
+    assert stage.console.ask("POST", "/api/alertmanager", said, json.dumps(sent).encode())[0] == 200
+    row = page.locator('[data-alertname="ParityBroken"]')
+    row.get_by_text("firing").wait_for()
+    link = row.get_by_role("link", name="paritybroken")
+    status, guide = stage.console.get(str(link.get_attribute("href")).partition("#")[0])
+    assert (status, b"## ParityBroken" in guide) == (200, True)
+    resolved = {**sent["alerts"][0], "status": "resolved", "endsAt": "2026-11-21T16:00:00Z"}
+    body = json.dumps({**sent, "status": "resolved", "alerts": [resolved]}).encode()
+    assert stage.console.ask("POST", "/api/alertmanager", said, body)[0] == 200
+    row.get_by_text("resolved").wait_for()
+    assert stage.console.ask("POST", "/api/alertmanager", {**said, "origin": stage.console.address}, body)[0] == 403
+
+
+@pytest.fixture
+def switched_on(stage: Stage) -> Iterator[None]:
+    """A switch is on meanwhile: banner and page show it."""
+    for on in (True, False):
+        stage.send(topics.CONTROL.name, None, SetSwitch(f"s-{on}", NOW_MS, "hopping-windows", on).to_json())
+        if on:
+            yield
+
+
 def faults_of_access(page: Any) -> list[str]:
     """What axe-core finds that is serious or critical."""
     page.evaluate(AXE.read_text())
@@ -353,6 +421,7 @@ def faults_of_access(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("look", ["light-wide", "dark-narrow"])
+@pytest.mark.usefixtures("switched_on")
 def test_every_page_is_accessible_and_nothing_hangs_over_its_edge(stage: Stage, browser: Any, look: str) -> None:
     scheme, size = LOOKS[look]
     context = browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
@@ -362,6 +431,7 @@ def test_every_page_is_accessible_and_nothing_hangs_over_its_edge(stage: Stage, 
     found = {}
     for name in PAGES:
         open_page(page, stage, name)
+        page.locator(".notice.broken").wait_for()
         faults = faults_of_access(page)
         beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if faults or beyond > 0:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters.backends.ports import free_ports
 
 from adapters.backends.child import polled
-from adapters.backends.ports import free_ports
 from adapters.model_store import ModelStore
 from adapters.run_history import ENDED, TrainingRun, read_runs
 from cli.services import CODE_FOLDER

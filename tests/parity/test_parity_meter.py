@@ -22,9 +22,11 @@ from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, Outcomes, Termina
 from fraud.fold_state import Int64s
 from fraud.labels import Label
 from fraud.model import Floats
+from fraud.switches import META
 from fraud.transaction import Transaction, id_hash
 from fraud.windows import DAY_MS, HOUR_MS
 from monitoring.parity import NothingServedError, Parity, measure_parity
+from monitoring.parity_rounds import Cadence
 
 BEGIN_MS = 1_522_540_800_000
 ROWS = 600
@@ -245,3 +247,60 @@ def test_a_lake_that_lags_in_one_topic_is_pending_not_wrong(tmp_path: Path) -> N
 def test_nothing_served_is_said(tmp_path: Path) -> None:
     with pytest.raises(NothingServedError, match="let transactions stream"):
         measure_parity(Lake(tmp_path), 1)
+
+
+def served_wrongly(lake: Lake, under: str) -> int:
+    """Put a wrong number into a third of the served rows, which say under which switches; returns how many."""
+    third = pl.int_range(pl.len()) % 3 == 0
+
+    def change(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(
+            pl.when(third).then(pl.col("card_count_1h") + 1).otherwise(pl.col("card_count_1h")).cast(pl.Float32),
+            pl.when(third).then(pl.lit(under)).alias(META),
+        )
+
+    rewrite(lake, "features", change)
+    return -(-ROWS // 3)
+
+
+def test_what_a_switch_has_done_counts_while_it_is_on_and_is_set_apart_when_it_is_off(tmp_path: Path) -> None:
+    lake = served_lake(tmp_path)
+    wrong = served_wrongly(lake, "float-sums+hopping-windows")
+    on = measure_parity(lake, 1, on=("hopping-windows",))
+    assert (on.compared, on.mismatched_rows, on.mismatches["card_count_1h"], on.holds) == (ROWS, wrong, wrong, False)
+    assert (
+        measure_parity(lake, 1, sample=1, on=("hopping-windows",)).mismatched_rows == wrong
+    )  # however small the sample
+    off = measure_parity(lake, 1, on=("wall-clock",))
+    assert (off.compared, off.mismatched_rows, off.holds) == (ROWS - wrong, 0, True)
+    assert off.on_purpose == {"float-sums+hopping-windows": wrong}
+
+
+def test_a_fault_beside_what_a_switch_has_done_is_still_found(tmp_path: Path) -> None:
+    lake = served_lake(tmp_path)
+    served_wrongly(lake, "float-sums")
+    more = pl.col("card_sum_amount_minor_1h") + pl.col(META).is_null().cast(pl.Float32)
+    rewrite(lake, "features", lambda frame: frame.with_columns(more))
+    assert measure_parity(lake, 1).mismatches["card_sum_amount_minor_1h"] == ROWS - -(-ROWS // 3)
+
+
+def test_a_replay_in_the_order_of_event_time_differs_where_something_was_late_and_only_there(tmp_path: Path) -> None:
+    found = measure_parity(served_lake(tmp_path), 1, on=("event-time-replay",))
+    assert not found.holds
+    assert found.mismatches["card_count_24h"] > 0
+    assert not any(count for name, count in found.mismatches.items() if name.startswith(("request_", "terminal_")))
+
+
+def test_rounds_follow_each_other_while_a_switch_is_on_and_once_after_it() -> None:
+    now, on = [0.0], [tuple[str, ...]()]
+    cadence = Cadence(300, lambda: on[0], lambda: now[0])
+
+    def due_at(seconds: float) -> bool:
+        now[0] = seconds
+        return cadence.due()
+
+    assert [due_at(s) for s in (0, 1, 299, 300)] == [True, False, False, True]
+    on[0] = ("float-sums",)
+    assert [due_at(s) for s in (301, 310, 311, 320)] == [False, True, False, True]
+    on[0] = ()
+    assert [due_at(s) for s in (325, 330, 331, 340, 400, 630)] == [False, True, False, False, False, True]

@@ -59,7 +59,9 @@ def lake_of(
     lake = Lake(root / "lake")
     vectors = rows.select("transaction_id", "card_id", "occurred_at_ms", *NAMES)
     lake.write_chunk("features", 0, (0, 1), vectors, {}, feature_hash)
-    known = (rows if labels is None else labels).select("transaction_id", "card_id", "is_fraud", "known_at_ms")
+    known = (rows if labels is None else labels).select(
+        "transaction_id", "card_id", "occurred_at_ms", "is_fraud", "known_at_ms"
+    )
     if known.height:
         lake.write_chunk("labels", 0, (0, 1), known.with_columns(refused=pl.lit(None, pl.String)), {})
     return lake

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from adapters.ports import free_ports
 from cli.__main__ import PASSED_ON, app
 from cli.services import CODE_FOLDER
+from fraud.switches import SWITCHES
 
 
 def fraudstream(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -31,9 +32,16 @@ def fraudstream(folder: Path, *arguments: str, **variables: str) -> subprocess.C
     )
 
 
+def test_a_switch_that_there_is_not_is_an_error_that_lists_those_that_there_are(tmp_path: Path) -> None:
+    done = fraudstream(tmp_path, "break", "on", "event-tim")
+    assert done.returncode == 2
+    assert "'event-tim'" in done.stderr
+    assert all(switch.name in done.stderr for switch in SWITCHES)
+
+
 def test_help_names_every_command_with_a_line() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}, prog_name="fraudstream").output
-    own = ("up", "down", "status", "demo", "retrain", "score", "alerts", "models", "topics", "dlq")
+    own = ("up", "down", "status", "demo", "retrain", "score", "alerts", "models", "topics", "dlq", "break")
     for name in (*own, *PASSED_ON):
         lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{name} ")]
         assert lines, name
@@ -75,7 +83,9 @@ def test_models_list_without_a_model_says_how_to_get_one(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "command", [("alerts", "watch"), ("topics", "tail", "alerts"), ("dlq", "list"), ("retrain",)], ids=" ".join
+    "command",
+    [("break", "list"), ("alerts", "watch"), ("topics", "tail", "alerts"), ("dlq", "list"), ("retrain",)],
+    ids=" ".join,
 )
 def test_without_a_stack_there_is_a_remedy_and_no_traceback(command: tuple[str, ...], tmp_path: Path) -> None:
     kafka, redis = free_ports(2)

@@ -112,6 +112,10 @@ class Stack:
     def drain_readers(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
         """Tend the services until scorer and archiver have taken everything, too."""
         self.drain_scorer(seconds_max)
+        self.drain_archiver(seconds_max)
+
+    def drain_archiver(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
+        """Tend the services until the archiver has taken everything."""
         self._tend_until("the archiver writes everything", self._is_archived, seconds_max)
 
     def drain_scorer(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:

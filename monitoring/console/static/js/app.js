@@ -17,6 +17,7 @@ const PAGES = [
   { path: "world", name: "World", icon: "M12 3a9 9 0 100 18 9 9 0 000-18zM3 12h18M12 3c3 3 3 15 0 18M12 3c-3 3-3 15 0 18", load: async () => (await import("./world.js")).World },
   { path: "health", name: "Health", icon: "M12 20s-8-5-8-11a4.5 4.5 0 018-2.8A4.5 4.5 0 0120 9c0 6-8 11-8 11z", load: async () => (await import("./health.js")).Health },
   { path: "budget", name: "Budget", icon: "M4 20V10M10 20V4M16 20v-7M22 20H2", load: async () => (await import("./budget.js")).Budget },
+  { path: "break", name: "Break it", icon: "M13 2L4 14h7l-1 8 9-12h-7z", load: async () => (await import("./break.js")).Break },
 ];
 
 const pageOf = () => PAGES.find((page) => page.path === location.pathname.slice(1)) ?? PAGES[0];
@@ -89,7 +90,9 @@ function Vitals() {
 function Notices() {
   useStore();
   const faults = Object.values(state.pulse?.faults ?? {});
+  const broken = Object.keys(state.pulse?.world?.switches ?? {});
   return html`
+    ${broken.length > 0 && html`<p class="notice bad broken" role="status"><strong>Broken on purpose: ${broken.join(", ")}.</strong> What is served or learned now is wrong in that way. <a href="/break" onClick=${(event) => (event.preventDefault(), go("/break"))}>Switch it off on Break it</a></p>`}
     ${state.connection === "lost" && html`<p class="notice bad" role="alert">The console does not answer. What you see is as of ${format.wallTime(state.pulseAt)}, your time; it goes on by itself where it stopped.</p>`}
     ${state.connection === "live" && isStale() && html`<p class="notice warn">The numbers are as of ${format.wallTime(state.pulseAt)}, your time: nothing newer has come.</p>`}
     ${faults.map((fault) => html`<p class="notice warn" key=${fault}>${fault}. The console keeps trying.</p>`)}

@@ -59,7 +59,7 @@ function Flow({ points }) {
     <${Card} title="In the log to score" aside="seconds, wall time"><${Chart} time series=${[{ name: "p50", colour: "good" }, { name: "p95", colour: "accent" }, { name: "p99", colour: "bad" }]} data=${[times, column(2), column(3), column(4)]} label=${`Latency from the log's append to the score; now p95 ${format.duration(newest[3])}, p99 ${format.duration(newest[4])}`} yText=${format.duration} y=${{ range: (_, low, high) => [0, Math.max(0.01, high * 1.1)] }} /><//>`;
 }
 
-function Parity({ parity }) {
+function Parity({ parity, late }) {
   const wrong = Object.values(parity.wrong).reduce((sum, each) => sum + each, 0);
   const rounds = Object.values(parity.rounds).reduce((sum, each) => sum + each, 0);
   const broken = Object.entries(parity.features);
@@ -69,6 +69,7 @@ function Parity({ parity }) {
       : html`<dl class="facts-row">
             <${Fact} label="vectors that differ" value=${format.count(wrong)} kind=${wrong ? "bad" : "good"} note=${wrong ? "training and serving disagree" : "training and serving agree"} />
             <${Fact} label="compared" value=${format.count(parity.compared)} note=${`newest of ${format.count(rounds)} rounds`} />
+            <${Fact} label="late transactions" value=${format.count(late ?? 0)} note="behind their card's or terminal's newest, since the worker started" />
           </dl>
           ${broken.length > 0 && html`<ul>${broken.map(([name, count]) => html`<li key=${name}>${words(name.toUpperCase()).title}: ${format.count(count)}</li>`)}</ul>`}`}
   <//>`;
@@ -186,13 +187,35 @@ function DeadLetters({ counted }) {
   <//>`;
 }
 
+/** What Alertmanager says: alerts on the system itself, not on payments. */
+function SystemAlerts({ told, nowMs }) {
+  const heard = told?.heartbeat_ms;
+  const aside = heard ? `alerting lives: its dead man's switch was heard ${format.duration(Math.max(0, nowMs - heard) / 1000)} ago` : "Alertmanager was not heard yet";
+  return html`<${Card} title="Alerts on the system" wide aside=${aside}>
+    ${!told?.alerts.length && html`<${Empty} title="Nothing was told">Alertmanager's webhook (<code>POST /api/alertmanager</code>) shows here what fires and what has resolved; what it has is also on its own page, port 9093.<//>`}
+    ${told?.alerts.length > 0 && html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
+      <caption class="hidden">Alerts on the system, those that fire first</caption>
+      <thead><tr><th scope="col">Alert</th><th scope="col">State</th><th scope="col">Since, wall time</th><th scope="col">What it says</th><th scope="col">Runbook</th></tr></thead>
+      <tbody>${told.alerts.slice(0, 30).map((each) => html`<tr key=${each.fingerprint} data-alertname=${each.name}>
+        <th scope="row">${each.name}<small style=${{ display: "block" }}>${each.severity}</small></th>
+        <td><${Pill} kind=${each.status === "resolved" ? "good" : each.severity === "page" ? "bad" : "warn"}>${each.status}<//>${each.ends_ms && html`<small style=${{ display: "block" }}>${format.wallTime(each.ends_ms)}</small>`}</td>
+        <td>${format.wallTime(each.starts_ms)}</td>
+        <td>${each.summary}<small style=${{ display: "block" }} class="muted">${Object.entries(each.labels).map(([name, value]) => `${name}=${value}`).join(", ")}</small></td>
+        <td>${each.runbook ? html`<a href=${`/guide/runbook.md#:~:text=${encodeURIComponent(`## ${each.name}`).replaceAll("-", "%2D")}`} target="_blank" rel="noopener">${each.runbook}</a>` : "–"}</td>
+      </tr>`)}</tbody>
+    </table></div>`}
+    ${told?.gone > 0 && html`<p class="muted small">${format.count(told.gone)} older ones are not kept.</p>`}
+  <//>`;
+}
+
 export function Health() {
-  const { pulse, points } = useStore();
+  const { pulse, points, systemAlerts } = useStore();
+  const told = html`<${SystemAlerts} told=${systemAlerts} nowMs=${Date.now()} />`;
   const signs = pulse?.vitals;
   return html`<div>
     <div class="page-head"><h1>Health</h1></div>
     ${signs && signs.up.length + signs.down.length > 0
-      ? html`<div class="grid"><${Pipeline} signs=${signs} world=${pulse.world?.clock} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} /><${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
-      : html`<div class="grid"><${Card} wide>${signs ? html`<${Empty} title="No service is known here"><p>Start the stack with <code>fraudstream up</code>, or name the services' metrics pages with <code>FRAUD_CONSOLE_TARGETS</code>.</p><//>` : html`<${Loading} what="Reading the vital signs" />`}<//><${Drift} /><${DeadLetters} counted=${[]} /></div>`}
+      ? html`<div class="grid"><${Pipeline} signs=${signs} world=${pulse.world?.clock} /><${Flow} points=${points} /><${Parity} parity=${signs.parity} late=${signs.late} />${told}<${Drift} /><${DeadLetters} counted=${signs.dead_letters} /></div>`
+      : html`<div class="grid"><${Card} wide>${signs ? html`<${Empty} title="No service is known here"><p>Start the stack with <code>fraudstream up</code>, or name the services' metrics pages with <code>FRAUD_CONSOLE_TARGETS</code>.</p><//>` : html`<${Loading} what="Reading the vital signs" />`}<//>${told}<${Drift} /><${DeadLetters} counted=${[]} /></div>`}
   </div>`;
 }

@@ -54,7 +54,7 @@ function Version({ row, roles, onPromote, onCard }) {
     <th scope="row"><button class="link" onClick=${onCard}>${row.version}</button><div class="row">${mine.map((role) => html`<${Pill} key=${role} kind=${role === "champion" ? "good" : "info"}>${role}<//>`)}</div>${row.in_shadow && html`<small style=${{ display: "block" }}>in shadow AP ${format.number(row.in_shadow.ap, 3)}, who decided on the same ${format.number(row.champion_beside.ap, 3)}</small>`}</th>
     <td>${format.eventMinute(row.as_of_ms)}<small style=${{ display: "block" }}>${format.count(row.trained_on.rows)} rows, ${format.count(row.trained_on.fraud)} fraud</small></td>
     ${MEASURES.map(([name]) => html`<${Measure} key=${name} promised=${row.promised[name]} delivered=${row.delivered?.[name]} />`)}
-    <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//><p class="gap-note">${row.gate.reason}</p></td>
+    <td><${Pill} kind=${row.gate.outcome === "promoted" ? "good" : "warn"}>${row.gate.outcome}<//>${(row.gate.switches ?? []).map((name) => html` <${Pill} key=${name} kind="bad" title="Its promise is wrong on purpose: see Break it">made under ${name}<//>`)}<p class="gap-note">${row.gate.reason}</p></td>
     <td>${!mine.includes("champion") && html`<button onClick=${onPromote}>Promote</button>`}</td>
   </tr>`;
 }
@@ -81,7 +81,7 @@ export function Models() {
     again();
   };
   const roles = value?.roles;
-  const promote = (version) => setAsking({ path: `/api/models/${version}/promote`, title: `Promote ${version}?`, text: `It decides from then on. ${roles.champion ?? "The rules"} becomes the previous version; a rollback makes it the champion again.`, yes: "Promote", done: `${version} is the champion. The scorer takes it when it has checked it.` });
+  const promote = ({ version, gate }) => setAsking({ path: `/api/models/${version}/promote`, title: `Promote ${version}?`, text: `${gate.switches?.length ? `It was made under ${gate.switches.join(", ")}: its promise is wrong on purpose. ` : ""}It decides from then on. ${roles.champion ?? "The rules"} becomes the previous version; a rollback makes it the champion again.`, yes: "Promote", done: `${version} is the champion. The scorer takes it when it has checked it.` });
   const rollback = () => setAsking({ path: "/api/models/rollback", title: `Roll back to ${roles.previous}?`, text: `${roles.champion} decides no more, and becomes the previous version.`, yes: "Roll back", done: `${roles.previous} is the champion again.` });
   return html`<div>
     <div class="page-head"><h1>Models</h1><p class="muted">${roles ? (roles.champion ? html`${roles.champion} decides` : "The rules decide: there is no champion yet") : ""}</p><div class="row">${roles?.previous && html`<button onClick=${rollback}>Roll back …</button>`}</div></div>
@@ -95,7 +95,7 @@ export function Models() {
         ${value && value.versions.length > 0 && html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
           <caption class="hidden">Versions, newest first</caption>
           <thead><tr><th scope="col">Version</th><th scope="col">As of, event time</th>${MEASURES.map(([name, label]) => html`<th key=${name} scope="col" class="number">${label}</th>`)}<th scope="col">Gate</th><th scope="col"><span class="hidden">Action</span></th></tr></thead>
-          <tbody>${value.versions.map((row) => html`<${Version} key=${row.version} row=${row} roles=${roles} onPromote=${() => promote(row.version)} onCard=${() => setCard(row.version)} />`)}</tbody>
+          <tbody>${value.versions.map((row) => html`<${Version} key=${row.version} row=${row} roles=${roles} onPromote=${() => promote(row)} onCard=${() => setCard(row.version)} />`)}</tbody>
         </table></div>`}
       <//>
     </div>

@@ -7,7 +7,7 @@ import { html } from "../vendor/preact-htm.js";
 import { Chart } from "./chart.js";
 import * as format from "./format.js";
 import { Card, Empty, Fault, Loading, useLoaded } from "./parts.js";
-import { get } from "./store.js";
+import { get, useStore } from "./store.js";
 
 const COLOURS = ["accent", "bad", "good", "warn", "muted"];
 const MEASURES = [["ap", "average precision"], ["auc", "AUC"], ["card_precision", "card precision at the budget"], ["precision", "precision at the budget"], ["recall", "recall at the budget"]];
@@ -68,12 +68,31 @@ function Scenarios({ delivered }) {
   </table></div>`;
 }
 
+/** What is known when, and what it costs: from the services' metrics, so it is there before any label is mature. */
+function Cost() {
+  const { pulse } = useStore();
+  const of = pulse?.vitals?.paths;
+  if (!of) return html`<${Loading} what="Reading the services' metrics" />`;
+  const cpu = (path) => (format.known(of.cpu_us[path]) ? `${format.number(of.cpu_us[path], 1)} µs` : "–");
+  return html`<div class="table-wrap" tabindex="0" role="group" aria-label="Table"><table>
+    <caption class="hidden">Freshness and CPU of both paths</caption>
+    <thead><tr><th scope="col">Measure</th><th scope="col" class="number">streaming</th><th scope="col" class="number">batch</th></tr></thead>
+    <tbody>
+      <tr><th scope="row">features are as of (event time)</th><td class="number">this transaction</td><td class="number">${format.known(of.snapshot_age_s) ? `${format.duration(of.snapshot_age_s)} before it` : "no snapshot yet"}</td></tr>
+      <tr><th scope="row">transactions with such features</th><td class="number">all</td><td class="number">${format.share(of.joined_share, 1)}</td></tr>
+      <tr><th scope="row">scorer's CPU, a transaction</th><td class="number">${cpu("streaming")}</td><td class="number">${cpu("batch")}</td></tr>
+      <tr><th scope="row">nightly job (wall time)</th><td class="number">none</td><td class="number">${format.duration(of.snapshot_made_in_s)}</td></tr>
+    </tbody>
+  </table></div>
+  <p class="muted small">Since the services started. The streaming path's features cost CPU in the feature worker as well: docs/two-paths.md has that measured.</p>`;
+}
+
 export function Paths() {
   const { value, fault, again } = useLoaded(() => get("/api/paths"), [], 15000);
   const head = html`<div class="page-head"><h1>Two paths</h1><p class="muted">Features as of this payment, against features as of last midnight</p></div>`;
   if (fault && !value) return html`<div>${head}<${Fault} text=${fault} again=${again} /></div>`;
   if (!value) return html`<div>${head}<${Loading} what="Measuring the matured days" /></div>`;
-  if (value.reason) return html`<div>${head}<${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//></div>`;
+  if (value.reason) return html`<div>${head}<${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//><${Card} title="Freshness and cost"><${Cost} /><//></div>`;
   const batch = value.delivered.some((each) => each.path !== "streaming");
   return html`<div>
     ${head}
@@ -82,6 +101,7 @@ export function Paths() {
       <${Card} title="Precision and recall" wide><${Curves} delivered=${value.delivered} /><//>
       <${Card} title="Delivered" aside=${`at ${value.alerts_per_day_max} alerts a day`}><${Table} delivered=${value.delivered} /><//>
       <${Card} title="Share of each scenario that was not approved" aside="by the world's truth"><${Scenarios} delivered=${value.delivered} /><//>
+      <${Card} title="Freshness and cost"><${Cost} /><//>
     </div>
   </div>`;
 }

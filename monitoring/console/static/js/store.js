@@ -24,6 +24,7 @@ export const state = {
   points: [],
   training: [],
   deadLetters: null,
+  systemAlerts: null,
   session: null,
   sessionFault: null,
   toasts: [],
@@ -98,6 +99,7 @@ const take = {
     overlay(values.known);
     state.lost += values.lost;
     state.training = values.training;
+    state.systemAlerts = values.system_alerts;
     if (values.pulse) pulse(values.pulse);
     state.connection = "live";
   },
@@ -109,6 +111,7 @@ const take = {
     if (state.pulse) state.pulse = { ...state.pulse, world: values, wall_ms: Date.now() };
   },
   training: (step) => (state.training = [...state.training, step].slice(-200)),
+  "system-alerts": (values) => (state.systemAlerts = values),
   "dead-letters"(values) {
     if (!state.deadLetters) return;
     const ids = new Set(values.dead_letters.map((each) => each.letter_id));
