@@ -117,6 +117,7 @@ def test_each_switch_moves_the_meter_and_off_is_exact_again_also_across_a_restar
             assert off.on_purpose[switch.name] > 0
         assert off.compared > before.compared
         before = off
+    assert broken.worker.stop(SECONDS_MAX) == 0
     told = _command(broken.stack, "monitoring", "parity", "--all", "--json")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["on_purpose"].keys() == {s.name for s in SWITCHES if s.side is Side.SERVING}

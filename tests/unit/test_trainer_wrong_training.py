@@ -5,9 +5,12 @@ Rule 1. The world here has campaigns: frauds of three days look alike, and unlik
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -15,10 +18,12 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.model_store import ModelStore
+from fraud.control import Retrain
 from fraud.features import NAMES
 from fraud.switches import LABELS_AT_ONCE, META, RANDOM_SPLIT
 from fraud.windows import DAY_MS
 from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, lake_of, table
+from trainer import run_process
 from trainer.__main__ import app
 from trainer.train import Trained, TrainPlan, train
 
@@ -84,3 +89,17 @@ def test_only_switches_of_training_can_be_trained_under(words: list[str], monkey
     result = CliRunner().invoke(app, ["train", "--as-of", "latest", *words])
     assert result.exit_code == 2
     assert "--under" in result.output
+
+
+def test_the_service_starts_a_training_under_what_is_on_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def started(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(pid=os.getpid(), stdout=io.StringIO(""))
+
+    monkeypatch.setattr(run_process.subprocess, "Popen", started)
+    for on in ((), (LABELS_AT_ONCE.name, RANDOM_SPLIT.name)):
+        run_process.start_run(Retrain("r", 0), niceness=os.getpriority(os.PRIO_PROCESS, 0), switches=lambda on=on: on)
+    assert "--under" not in commands[0]
+    assert commands[1][-4:] == ["--under", "labels-known-at-once", "--under", "random-split"]
