@@ -24,11 +24,11 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
-from adapters.backends.ports import free_ports
 from kafka import KafkaConsumer, TopicPartition
 
 from adapters.backends.child import polled
 from adapters.model_store import ModelStore
+from adapters.ports import free_ports
 from benchmarks.harness.result import machine
 from cli.services import with_code_on_path
 from cli.stack_state import StackFolder

@@ -19,9 +19,9 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from adapters.backends.ports import free_ports
 from starlette.datastructures import Headers
 
+from adapters.ports import free_ports
 from monitoring.console.guard import WEBHOOK_PATH, Guard
 from monitoring.console.system_alerts import SystemAlerts, Webhook
 from tests.conftest import ROOT, missing

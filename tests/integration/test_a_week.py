@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.backends.ports import free_ports
 
 from adapters.backends.child import polled
 from adapters.model_store import ModelStore
+from adapters.ports import free_ports
 from adapters.run_history import ENDED, TrainingRun, read_runs
 from cli.services import CODE_FOLDER
 from fraud.control import SPEED_MAX
