@@ -52,6 +52,7 @@ PEERS: Final = (
     ),
     Peer("kafka-python", "kafka_python_loop", "kafka-python loop, Redis sorted sets, an event at a time", ("app.py",)),
     Peer("quix", "quix_streams", "Quix Streams, its own state (RocksDB), repartitioned by terminal", ("app.py",)),
+    Peer("bytewax", "bytewax_flow", "Bytewax, its own state, branches by card and terminal joined, batches", ("app.py",)),
 )
 
 
