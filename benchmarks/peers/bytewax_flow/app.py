@@ -70,7 +70,10 @@ class TerminalHistory(StatefulBatchLogic):
             while self.moments and self.moments[0] <= at_ms - TERMINAL_KEPT_MS:
                 self.moments.popleft()
             told.append(
-                (transaction, [sum(one > at_ms - length_ms for one in self.moments) for length_ms in TERMINAL_WINDOWS_MS])
+                (
+                    transaction,
+                    [sum(one > at_ms - length_ms for one in self.moments) for length_ms in TERMINAL_WINDOWS_MS],
+                )
             )
             self.moments.append(at_ms)
         return told, StatefulBatchLogic.RETAIN
