@@ -1,18 +1,20 @@
 """Making a peer runnable: a virtual environment of its requirements.txt, or a jar that Maven builds of its pom.xml.
 
 Rule 1. Made on demand below the harness' folder, once per content of what it is made of; nothing is written beside the sources.
-Rule 2. A half-made environment is made again: the file `whole` comes last.
+Rule 2. A half-made environment is made again: the file `whole` comes last. Two runs that need one at once make it once.
 Rule 3. What is missing (Java, Maven, a package) is a PeerMissingError that names it and the remedy.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +34,18 @@ class PeerMissingError(RuntimeError):
 
 def program_of(peer: Peer, folder: Path, say: Say, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The command that runs the peer, its environment made below `folder` when it is not there. Raises PeerMissingError."""
-    if (PEERS_FOLDER / peer.folder / POM).exists():
-        return _by_maven(peer, folder, say, environment)
-    return _by_python(peer, folder, say)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / f"{peer.folder}.lock"):
+        if (PEERS_FOLDER / peer.folder / POM).exists():
+            return _by_maven(peer, folder, say, environment)
+        return _by_python(peer, folder, say)
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _by_python(peer: Peer, folder: Path, say: Say) -> tuple[str, ...]:

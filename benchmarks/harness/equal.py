@@ -59,6 +59,15 @@ def refuse_difference(name: str, features: Floats, expected: Floats, ids: list[s
         )
 
 
+def refuse_other_forest(name: str, scores: Floats, features: Floats, model: AgreedModel) -> None:
+    """Raise NotEqualError unless the scores are the forest's. scores: float32 [rows]; features: float32 [rows, agreed features]."""
+    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(model.agreed))
+    wanted = np.asarray(booster.inplace_predict(features, validate_features=False), np.float32)
+    worst = float(np.abs(scores - wanted).max())
+    if not worst <= SCORE_TOLERANCE:
+        raise NotEqualError(f"{name}: equal features, but a score differs by {worst}: it scores with another model")
+
+
 def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedModel) -> int:
     """Send the check's rows to a peer that shows its features; return how many rows were equal. Raises NotEqualError."""
     rows = check_rows()
@@ -73,13 +82,7 @@ def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedMod
         peer.stop()
         peer.forget()
     refuse_difference(peer.name, features, expected, rows["transaction_id"].to_list())
-    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(model.agreed))
-    wanted = np.asarray(booster.inplace_predict(expected, validate_features=False), np.float32)
-    worst = float(np.abs(scores - wanted).max())
-    if worst > SCORE_TOLERANCE:
-        raise NotEqualError(
-            f"{peer.name}: equal features, but a score differs by {worst}: it scores with another model"
-        )
+    refuse_other_forest(peer.name, scores, expected, model)
     return rows.height
 
 
