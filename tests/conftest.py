@@ -2,7 +2,7 @@
 
 Rule 1. Ladder: an address in the environment (FRAUD_TEST_KAFKA, FRAUD_TEST_REDIS), else a local process, else Docker, else a
         skip with the reason. (A local process starts in a third of a container's time.)
-Rule 2. FRAUD_REQUIRE=kafka,redis,handbook,promtool,browser,spark,docker turns such a skip into a failure.
+Rule 2. FRAUD_REQUIRE=kafka,redis,handbook,promtool,browser,spark,docker,peers turns such a skip into a failure.
 Rule 3. A server of the session is shared: a test reads from where a log ends at its start, and empties nothing.
 """
 

@@ -27,6 +27,8 @@ from trainer.backfill import backfill
 
 CHECK_ROWS: Final = 2_000
 CHECK_CARDS: Final = 50  # few, so that 2,000 rows give each card a month of history
+CHECK_RATE: Final = 500.0
+CHECK_RATE_PEER: Final = 5_000.0  # so fast that batches form: an order that is lost within one shows
 CHECK_S_MAX: Final = 180.0
 SCORE_TOLERANCE: Final = 1e-6
 
@@ -59,6 +61,15 @@ def refuse_difference(name: str, features: Floats, expected: Floats, ids: list[s
         )
 
 
+def refuse_other_forest(name: str, scores: Floats, features: Floats, model: AgreedModel) -> None:
+    """Raise NotEqualError unless the scores are the forest's. scores: float32 [rows]; features: float32 [rows, agreed features]."""
+    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(model.agreed))
+    wanted = np.asarray(booster.inplace_predict(features, validate_features=False), np.float32)
+    worst = float(np.abs(scores - wanted).max())
+    if not worst <= SCORE_TOLERANCE:
+        raise NotEqualError(f"{name}: equal features, but a score differs by {worst}: it scores with another model")
+
+
 def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedModel) -> int:
     """Send the check's rows to a peer that shows its features; return how many rows were equal. Raises NotEqualError."""
     rows = check_rows()
@@ -67,26 +78,21 @@ def check_peer(peer: PeerStack, loader: Loader, bootstrap: str, model: AgreedMod
     peer.start(show_features=True)
     try:
         with Receiver(bootstrap, peer.output, peer.partitions) as receiver:
-            _send(loader, peer)
+            _send(loader, peer, CHECK_RATE_PEER)
             features, scores = _answers(peer, receiver, rows.height)
     finally:
         peer.stop()
         peer.forget()
     refuse_difference(peer.name, features, expected, rows["transaction_id"].to_list())
-    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(model.agreed))
-    wanted = np.asarray(booster.inplace_predict(expected, validate_features=False), np.float32)
-    worst = float(np.abs(scores - wanted).max())
-    if worst > SCORE_TOLERANCE:
-        raise NotEqualError(
-            f"{peer.name}: equal features, but a score differs by {worst}: it scores with another model"
-        )
+    refuse_other_forest(peer.name, scores, expected, model)
     return rows.height
 
 
-def _send(loader: Loader, peer: Subject) -> None:
-    loader.prepare(Order("check", "check", peer.topic, peer.partitions, 500.0, CHECK_ROWS, 0.01, cards=CHECK_CARDS))
+def _send(loader: Loader, subject: Subject, rate: float) -> None:
+    order = Order("check", "check", subject.topic, subject.partitions, rate, CHECK_ROWS, 0.01, cards=CHECK_CARDS)
+    loader.prepare(order)
     loader.begin(time.time_ns())
-    loader.ended(CHECK_ROWS / 500.0)
+    loader.ended(CHECK_ROWS / rate)
 
 
 def _answers(peer: PeerStack, receiver: Receiver, count: int) -> tuple[Floats, Floats]:
@@ -116,7 +122,7 @@ def check_ours(ours: OurStack, loader: Loader, bootstrap: str) -> int:
     features = np.full((rows.height, len(AGREED)), np.nan, np.float32)
     served = 0
     with Receiver(bootstrap, topics.FEATURES.name, ours.partitions) as receiver:
-        _send(loader, ours)
+        _send(loader, ours, CHECK_RATE)
         deadline_s = time.monotonic() + CHECK_S_MAX
         while served < rows.height:
             if time.monotonic() > deadline_s:

@@ -1,7 +1,7 @@
 """The peers: what a person would build instead, each a process with an environment of its own.
 
-Rule 1. A peer is a folder of benchmarks/peers: app.py, requirements.txt, README.md. Its environment is made on demand, once per
-        content of requirements.txt.
+Rule 1. A peer is a folder of benchmarks/peers: its program (app.py with requirements.txt, or src/ with pom.xml) and README.md with
+        a review of its fairness. environments.py makes it runnable.
 Rule 2. A peer reads its own topic, written by the same sender in the same way, and answers each transaction with
         {"transaction_id", "score"}; asked to, also with "features".
 Rule 3. Peers share one Redis database, which is emptied before each peer's check and before its first hold.
@@ -9,12 +9,8 @@ Rule 3. Peers share one Redis database, which is emptied before each peer's chec
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,19 +19,17 @@ import msgspec
 import redis
 
 from adapters.backends.child import Child, rotate
-from adapters.backends.server import Say
 from benchmarks.harness.ours import SubjectEndedError
 from benchmarks.harness.servers import Servers
 
 PEERS_FOLDER: Final = Path(__file__).parents[1] / "peers"
 TOPIC: Final = "peer-transactions"
 OUTPUT: Final = "peer-scores"
-INSTALL_S_MAX: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer. command: of its environment's Python. title: for tables."""
+    """A peer. command: for its environment's Python, or its JVM's options. title: for tables."""
 
     name: str
     folder: str
@@ -52,11 +46,16 @@ PEERS: Final = (
     ),
     Peer("kafka-python", "kafka_python_loop", "kafka-python loop, Redis sorted sets, an event at a time", ("app.py",)),
     Peer("quix", "quix_streams", "Quix Streams, its own state (RocksDB), repartitioned by terminal", ("app.py",)),
+    Peer(
+        "bytewax", "bytewax_flow", "Bytewax, its own state, branches by card and terminal joined, batches", ("app.py",)
+    ),
+    Peer(
+        "kafka-streams",
+        "kafka_streams",
+        "Kafka Streams in Java, window stores (RocksDB), xgboost4j an event at a time",
+        (),
+    ),
 )
-
-
-class PeerMissingError(RuntimeError):
-    """A peer's environment could not be made; the message has the installer's last words."""
 
 
 class Answer(msgspec.Struct):
@@ -76,15 +75,15 @@ def answer_of(value: bytes) -> Answer:
 
 
 class PeerStack:
-    """A peer as a subject. model: the file of the forest over the agreed columns."""
+    """A peer as a subject. program: the command that runs it. model: the file of the forest over the agreed columns."""
 
-    def __init__(self, peer: Peer, servers: Servers, python: Path, model: Path) -> None:
+    def __init__(self, peer: Peer, servers: Servers, program: Sequence[str], model: Path) -> None:
         self.name = peer.name
         self.topic, self.output = f"{TOPIC}-{peer.name}", f"{OUTPUT}-{peer.name}"
         self.partitions = servers.partitions
         self._peer = peer
         self._servers = servers
-        self._python = python
+        self._program = program
         self._model = model
         self._redis_url = f"{servers.redis.address.rpartition('/')[0]}/1"
         self._log = servers.folder / "logs" / f"{peer.name}.log"
@@ -107,9 +106,8 @@ class PeerStack:
             "PEER_RUN": "-check" if show_features else "",
             "F_DATADIR": str(self._servers.folder / f"peer-{self.name}"),
         }
-        command = [str(folder / word) if word.endswith(".py") else word for word in self._peer.command]
         rotate(self._log)
-        self._child = Child(self.name, [str(self._python), *command], self._log, environment=environment)
+        self._child = Child(self.name, list(self._program), self._log, environment=environment)
         self._child.start()
 
     def stop(self) -> None:
@@ -138,37 +136,3 @@ class PeerStack:
     def decode(self, value: bytes) -> list[str]:
         """The transaction of an answer."""
         return [answer_of(value).transaction_id]
-
-
-def environment_of(peer: Peer, folder: Path, say: Say) -> Path:
-    """The Python of the peer's environment below `folder`, made when it is not there. Raises PeerMissingError."""
-    requirements = PEERS_FOLDER / peer.folder / "requirements.txt"
-    digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    home = folder / f"{peer.folder}-{digest}"
-    python = home / "bin" / "python"
-    if (home / "whole").exists():
-        return python
-    say(f"{peer.name}: making its environment (once)")
-    shutil.rmtree(home, ignore_errors=True)
-    installer = _uv()
-    if installer is not None:
-        commands = [
-            [installer, "venv", "--quiet", "--python", sys.executable, str(home)],
-            [installer, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)],
-        ]
-    else:
-        commands = [
-            [sys.executable, "-m", "venv", str(home)],
-            [str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)],
-        ]
-    for command in commands:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=INSTALL_S_MAX)
-        if done.returncode:
-            raise PeerMissingError(f"{peer.name}: its environment cannot be made: {done.stderr[-800:]}")
-    (home / "whole").touch()
-    return python
-
-
-def _uv() -> str | None:
-    beside = Path(sys.prefix).resolve().parent / ".venv-uv" / "bin" / "uv"
-    return shutil.which("uv") or (str(beside) if beside.exists() else None)

@@ -15,10 +15,11 @@ from typing import Final
 from adapters.backends.server import Say
 from benchmarks.harness import agreed, equal
 from benchmarks.harness.bounded import Bound
+from benchmarks.harness.environments import PeerMissingError, program_of
 from benchmarks.harness.hold import Bench, Held
 from benchmarks.harness.loader import Loader
 from benchmarks.harness.ours import NAME, OurStack
-from benchmarks.harness.peers import PEERS, Peer, PeerMissingError, PeerStack, environment_of
+from benchmarks.harness.peers import PEERS, Peer, PeerStack
 from benchmarks.harness.receiver import Receiver
 from benchmarks.harness.servers import Servers, running_servers
 from benchmarks.harness.subject import Subject
@@ -110,11 +111,11 @@ def session(
 
 def _add_peer(made: Session, peer: Peer, folder: Path, model_file: Path, model: agreed.AgreedModel) -> None:
     try:
-        python = environment_of(peer, folder / "environments", made.say)
+        program = program_of(peer, folder / "environments", made.say)
     except PeerMissingError as error:
         made.say(f"LEFT OUT: {error}")
         return
-    stack = PeerStack(peer, made.servers, python, model_file)
+    stack = PeerStack(peer, made.servers, program, model_file)
     rows = equal.check_peer(stack, made.bench.loader, made.servers.kafka.address, model)
     made.say(f"{peer.name}: features and scores of {rows:,} rows equal ours")
     made.equal_rows[peer.name] = rows

@@ -76,6 +76,17 @@ def test_a_value_in_place_of_none_is_a_difference():
         equal.refuse_difference("x", np.zeros_like(nothing), nothing, ["a"])
 
 
+def test_scores_of_another_forest_are_refused():
+    features = np.ascontiguousarray(model().canaries[:, PLACES])
+    scores = xgb.Booster({"nthread": 1}, model_file=bytearray(model().agreed)).inplace_predict(features)
+    equal.refuse_other_forest("x", scores, features, model())
+    for wrong in (np.float32(1e-4), np.float32(math.nan)):
+        changed = scores.copy()
+        changed[7] += wrong
+        with pytest.raises(equal.NotEqualError, match="x: equal features, but a score differs"):
+            equal.refuse_other_forest("x", changed, features, model())
+
+
 def test_the_renumbered_trees_give_the_same_scores_from_all_features():
     small = xgb.Booster({"nthread": 1}, model_file=bytearray(model().agreed))
     whole = xgb.Booster({"nthread": 1}, model_file=bytearray(model().whole))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.harness.__main__ import app
+from benchmarks.harness.environments import POM, REQUIREMENTS
 from benchmarks.harness.peers import PEERS, PEERS_FOLDER
 
 
@@ -29,8 +32,14 @@ def test_an_impossible_option_is_refused_by_name(arguments: list[str], named: st
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_every_peer_has_its_program_its_requirements_and_its_fairness(peer) -> None:
     folder = PEERS_FOLDER / peer.folder
-    assert (folder / "app.py").exists()
     assert "Fairness" in (folder / "README.md").read_text()
-    pinned = (folder / "requirements.txt").read_text().split()
-    assert all("==" in line or "<" in line for line in pinned), pinned
-    assert any(line.startswith("xgboost") for line in pinned)
+    if (folder / POM).exists():
+        assert (folder / "src/main/java/peer/App.java").exists()
+        pinned = re.findall("<version>(.*?)</version>", (folder / POM).read_text())
+        assert all(re.fullmatch(r"[\d.]+", version) for version in pinned), pinned
+        assert "xgboost4j" in (folder / POM).read_text()
+        return
+    assert (folder / "app.py").exists()
+    lines = (folder / REQUIREMENTS).read_text().split()
+    assert all("==" in line or "<" in line for line in lines), lines
+    assert any(line.startswith("xgboost") for line in lines)

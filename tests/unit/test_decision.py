@@ -134,7 +134,7 @@ def test_a_control_request_survives_its_json() -> None:
         (b'{"kind":"retrain","request_id":"r","sent_at_ms":1790000000}', Reason.TIME_OUT_OF_RANGE),
         (b'{"kind":"retrain","request_id":"r","sent_at_ms":1790000000000,"as_of_ms":-1}', Reason.TIME_OUT_OF_RANGE),
         (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"speed":0}', Reason.FIELD_TYPE),
-        (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"speed":1441}', Reason.FIELD_TYPE),
+        (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"speed":14401}', Reason.FIELD_TYPE),
         (b'{"kind":"clock","request_id":"r","sent_at_ms":1790000000000,"event_time_ms":5}', Reason.TIME_OUT_OF_RANGE),
         (b'{"kind":"scenario-start","request_id":"r","sent_at_ms":1790000000000}', Reason.FIELD_MISSING),
         (
