@@ -860,7 +860,10 @@ def read_card_typical(
 
 @inlined
 def is_at_most(amount: int, times: int, total: int, count: int) -> bool:
-    """Whether amount <= times * total / count, exactly: the whole part of the mean apart from its rest, so that nothing overflows."""
+    """Whether amount <= times * total / count, exactly. Products of fewer than 2 ** 20 amounts fit into a word; of more, the whole
+    part of the mean is taken apart from its rest, which costs divisions."""
+    if count < 1 << 20:
+        return amount * count <= times * total
     return amount <= times * (total // count) + times * (total % count) // count
 
 
