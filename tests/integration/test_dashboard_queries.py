@@ -28,6 +28,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from fraud.metrics import (
     CATALOGUE,
+    CHALLENGER_QUALITY,
     DELIVERED_QUALITY,
     DRIFT_DISTANCE,
     ESTIMATED_QUALITY,
@@ -42,6 +43,7 @@ RULES = Path(__file__).parents[2] / "monitoring" / "prometheus" / "rules"
 READY_S, ANSWER_S = 30.0, 60.0
 VALUES: dict[str, tuple[str, ...]] = {
     "stage": ("card", "labels", "terminal", "scorer"),
+    "scored_by": ("challenger", "champion"),
     "outcome": ("accepted", "duplicate", "dead_letter", "refused", "failed", "saved", "judged"),
     "topic": ("transactions", "features"),
     "partition": ("0",),
@@ -59,12 +61,14 @@ VALUES: dict[str, tuple[str, ...]] = {
     "fault": ("mismatched", "missing"),
     "endpoint": ("score", "features"),
     "entity": ("card", "terminal"),
+    "switch": ("wall-clock",),
 }
 MEASURES = {
     DRIFT_DISTANCE.name: ("psi", "jensen_shannon", "ks", "null_share", "out_of_range_share"),
     ESTIMATED_QUALITY.name: ("precision", "recall"),
     DELIVERED_QUALITY.name: ("auc", "ap", "card_precision", "precision", "recall"),
     PROMISED_QUALITY.name: ("auc", "ap", "card_precision"),
+    CHALLENGER_QUALITY.name: ("auc", "ap", "card_precision", "precision", "recall"),
     PATH_QUALITY.name: ("ap", "card_precision", "precision", "recall"),
 }
 

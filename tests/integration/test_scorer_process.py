@@ -337,7 +337,7 @@ def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was
 
 
 def test_a_flood_and_vectors_of_other_features_end_the_scorer_with_2_and_say_why(
-    fresh_kafka: Server, tmp_path: Path
+    fresh_kafka: Server, redis_url: str, tmp_path: Path
 ) -> None:
     stage = Stage(fresh_kafka.address, tmp_path)
     with running(stage, FRAUD_DEAD_LETTER_RECORDS_MIN="20") as process:
@@ -348,7 +348,7 @@ def test_a_flood_and_vectors_of_other_features_end_the_scorer_with_2_and_say_why
     stage.close()
     (tmp_path / "later").mkdir()
     later = Stage(fresh_kafka.address, tmp_path / "later")
-    with running(later) as process:
+    with running(later, FRAUD_REDIS_URL=redis_url) as process:  # which says whether those features are retired
         later.send(range(1), packed_rows(range(1), meta={"feature_hash": "aaaaaaaaaaaa"}))
         assert process.wait(WAIT_S) == 2
     assert "aaaaaaaaaaaa" in later.logs()

@@ -68,7 +68,7 @@ def _of_nights(week: Week) -> list[str]:
 
 def _is_no_better(gate: Values) -> bool:
     """Measured, and not better by more than noise: than its rival, or than chance. Too few frauds to measure on do not count."""
-    low: float | None = gate["low"]
+    low: float | None = gate.get("low")
     return low <= 0 if low is not None else str(gate["reason"]).startswith("no better than chance")
 
 

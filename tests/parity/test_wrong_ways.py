@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fraud.features import CARD_HISTORY, CARD_SPAN_MS, TERMINAL_HISTORY, TERMINAL_NAMES
-from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold
+from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, TerminalFold, is_striking
 from fraud.switches import FLOAT_SUMS, HOPPING_WINDOWS, LATE_DROPPED, SWITCHES, WALL_CLOCK, Side
 from fraud.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from fraud.wrong_ways import CARD_COLUMNS, HOP_MS
@@ -59,8 +59,9 @@ def of_terminals(rows: list[Row]) -> list[Row]:
 
 def served_cards(ways: tuple[str, ...], rows: list[Row]) -> tuple[Vectors, CardFold]:
     fold, told = CardFold(), card_columns(rows)
-    result = WrongCards().apply(fold, ways, [r.entity for r in rows], told, told.occurred_at_ms - BEHIND_MS)
+    result, striking = WrongCards().apply(fold, ways, [r.entity for r in rows], told, told.occurred_at_ms - BEHIND_MS)
     assert (result.outcome == ACCEPTED).all()
+    assert (striking == is_striking(CardFold().apply([r.entity for r in rows], told).vectors, told.amount_minor)).all()
     return result.vectors, fold
 
 
@@ -112,6 +113,7 @@ def expected_cards(way: str, rows: list[Row]) -> Vectors:
             values = hopped(CARD_COLUMNS, values, oracle.vector(seen, moved))
         wrong.note(seen, x)
         made.append(float32(values))
+        oracle.vector(seen, x)  # notes on x what its true history makes of it: that is kept, whatever is on
         seen.append(x)
     return np.array(made)
 
@@ -179,7 +181,7 @@ def test_late_ones_are_known_again_once_the_switch_is_off() -> None:
         ((), slice(101, ROWS)),
     ):
         told = card_columns(rows[of])
-        parts.append(wrong.apply(fold, ways, [r.entity for r in rows[of]], told, told.occurred_at_ms).vectors)
+        parts.append(wrong.apply(fold, ways, [r.entity for r in rows[of]], told, told.occurred_at_ms)[0].vectors)
     served = np.concatenate(parts)
     assert not same(served[:100], right[:100])
     assert same(served[101:], right[101:])
@@ -203,7 +205,7 @@ def test_float_sums_differ_in_sums_alone_and_by_little() -> None:
 def test_a_wall_clock_that_is_right_gives_the_true_vectors() -> None:
     rows, fold = log_of(7, 0.0), CardFold()
     told = card_columns(rows)
-    result = WrongCards().apply(fold, (WALL_CLOCK.name,), [r.entity for r in rows], told, told.occurred_at_ms)
+    result, _ = WrongCards().apply(fold, (WALL_CLOCK.name,), [r.entity for r in rows], told, told.occurred_at_ms)
     assert same(result.vectors, expected_cards("", rows))
 
 
@@ -218,5 +220,5 @@ def test_a_history_far_behind_the_wall_clock_looks_empty() -> None:
     rows, fold = [Row("c1", 1, T, 100), Row("c1", 2, T + MINUTE_MS, 100)], CardFold()
     told = card_columns(rows)
     far = told.occurred_at_ms - 400 * DAY_MS
-    vectors = WrongCards().apply(fold, (WALL_CLOCK.name,), ["c1", "c1"], told, far).vectors
+    vectors = WrongCards().apply(fold, (WALL_CLOCK.name,), ["c1", "c1"], told, far)[0].vectors
     assert vectors[1, CARD_COLUMNS.index("card_count_1h")] == 0

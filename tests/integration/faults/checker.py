@@ -192,7 +192,8 @@ def expected_terminals(log: Mapping[Origin, Row]) -> Expected:
             expected.letters[origin] = ("LABEL_UNKNOWN_TRANSACTION", None)
         elif outcome[i] == fold.ACCEPTED:
             vector = row["vector"] + result.vectors[i].tobytes()
-            expected.rows[origin] = {k: v for k, v in row.items() if k != "transaction_hash"} | {"vector": vector}
+            kept = {name: value for name, value in row.items() if name not in ("transaction_hash", "is_striking")}
+            expected.rows[origin] = kept | {"vector": vector}
             terminal = row["terminal_id"]
             expected.newest[terminal] = max(row["occurred_at_ms"], expected.newest.get(terminal, 0))
     expected.counters.update(
