@@ -5,6 +5,8 @@ Rule 2. In the live week each night trains on what is known; the gate promotes a
         Cards are tested in the days of either, so that both have frauds to deliver on.
 Rule 3. Days whose labels must mature pass at full speed; what was delivered is what the running evaluator has measured.
 Rule 4. What is checked (week_record.py) is checked for being able to fail: a week that lacks a thing is told what.
+Rule 5. By command only, `pytest -m soak tests/integration/test_a_week.py`: on a busy machine it takes eleven minutes, and a
+        version that decided for a night alone may have had no fraud to deliver on.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from producer.world.days import BEGIN_MS
 from tests.integration.terminal import Terminal, stack_up
 from tests.integration.week_record import Values, Week, read_week, shortcomings
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 WAIT_S = 300.0
 WORLD = ("world", "stream", "--cards", "800")
 WAVE = ("card-testing", "--cards", "40", "--minutes", "30")
