@@ -65,9 +65,9 @@ def rows(count: int, seed: int = 1) -> list[Row]:
     return made
 
 
-def packed(part: list[Row]) -> bytes:
-    """A record of `scores`."""
-    columns: dict[str, Column] = {
+def columns_of(part: list[Row]) -> dict[str, Column]:
+    """What every record of `scores` has of its rows."""
+    return {
         "origin_partition": np.zeros(len(part), np.int32),
         "origin_offset": np.array([r.offset for r in part]),
         "transaction_id": [r.transaction_id for r in part],
@@ -81,7 +81,12 @@ def packed(part: list[Row]) -> bytes:
         "decision": np.array([r.decision for r in part]),
         "explored": np.array([r.explored for r in part]),
     }
-    return pack(SCORES, columns, {"feature_hash": FEATURE_HASH, "model_version": part[0].version, "stage_at_ms": 0})
+
+
+def packed(part: list[Row]) -> bytes:
+    """A record of `scores`."""
+    meta = {"feature_hash": FEATURE_HASH, "model_version": part[0].version, "stage_at_ms": 0}
+    return pack(SCORES, columns_of(part), meta)
 
 
 def score_records(made: list[Row], seed: int = 2) -> list[bytes]:

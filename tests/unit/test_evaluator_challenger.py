@@ -22,7 +22,7 @@ from monitoring.evaluation import Evaluation, Terms, as_json, evaluate, qualitie
 from monitoring.evaluation_store import TABLES, VERSION, EvaluationStore
 from monitoring.journal import Journal
 from monitoring.paths_report import as_text
-from tests.scoring.scored_log import BEGIN_MS, DECLINE, Row, labels, rows, truths
+from tests.scoring.scored_log import BEGIN_MS, DECLINE, Row, columns_of, labels, rows, truths
 
 TERMS = Terms(days=7, horizon_ms=7 * DAY_MS, alerts_per_day_max=10)
 MADE = rows(3000)
@@ -42,18 +42,7 @@ def challenger_score(row: Row) -> float:
 def record(row: Row) -> bytes:
     who = challenger_of(row)
     columns: dict[str, Column] = {
-        "origin_partition": np.zeros(1, np.int32),
-        "origin_offset": np.array([row.offset]),
-        "transaction_id": [row.transaction_id],
-        "card_id": [row.card],
-        "terminal_id": ["m1"],
-        "amount_minor": np.array([row.amount]),
-        "occurred_at_ms": np.array([row.at_ms]),
-        "ingested_at_ms": np.array([row.at_ms]),
-        "score": np.array([row.score]),
-        "rules_score": np.zeros(1),
-        "decision": np.array([row.decision]),
-        "explored": np.array([row.explored]),
+        **columns_of([row]),
         "challenger_score": np.array([np.nan if who is None else challenger_score(row)], np.float32),
     }
     return pack(

@@ -17,7 +17,7 @@ from monitoring.evaluation import Contrast, Terms, as_json, evaluate
 from monitoring.evaluation_store import BATCH, STREAMING, TABLES, VERSION, EvaluationStore
 from monitoring.journal import Journal
 from monitoring.paths_report import as_text
-from tests.scoring.scored_log import DECLINE, Row, labels, rows, truths
+from tests.scoring.scored_log import DECLINE, Row, columns_of, labels, rows, truths
 
 TERMS = Terms(days=7, horizon_ms=7 * DAY_MS, alerts_per_day_max=6)
 MADE = rows(2500)
@@ -32,18 +32,7 @@ def batch_score(row: Row) -> float:
 def record(row: Row, snapshot: bool) -> bytes:
     midnight = np.datetime64(row.at_ms // DAY_MS, "D")
     columns: dict[str, Column] = {
-        "origin_partition": np.zeros(1, np.int32),
-        "origin_offset": np.array([row.offset]),
-        "transaction_id": [row.transaction_id],
-        "card_id": [row.card],
-        "terminal_id": ["m1"],
-        "amount_minor": np.array([row.amount]),
-        "occurred_at_ms": np.array([row.at_ms]),
-        "ingested_at_ms": np.array([row.at_ms]),
-        "score": np.array([row.score]),
-        "rules_score": np.zeros(1),
-        "decision": np.array([row.decision]),
-        "explored": np.array([row.explored]),
+        **columns_of([row]),
         "batch_score": np.array([batch_score(row)], np.float32),
         "batch_decision": np.array([1 if batch_score(row) > 0.6 else 0]),
     }
