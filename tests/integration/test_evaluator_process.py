@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from adapters.kafka_admin import ensure_topics
+from adapters.ports import free_ports
 from fraud.labels import Label
 from monitoring.evaluation_store import TABLES, VERSION, EvaluationStore, key_of
 from monitoring.journal import Journal, Source, open_for_reading
@@ -89,18 +89,13 @@ def read_up_to(path: Path) -> dict[tuple[str, int], int]:
     return {}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def test_killed_at_random_moments_every_score_and_label_counts_once(bootstrap: str, tmp_path: Path) -> None:
     made = rows(12_000)
     records = [(None, raw, []) for raw in score_records(made)]
     told = labels(made)
     spoken = [(label.terminal_id.encode(), label.to_json(), []) for label in told]
     dice = random.Random(7)
-    port = free_port()
+    (port,) = free_ports(1)
     evaluator = Process(bootstrap, tmp_path, port)
     path = tmp_path / "monitoring" / "evaluation.sqlite"
     try:

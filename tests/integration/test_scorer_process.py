@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from kafka.structs import OffsetAndMetadata
 
 from adapters.backends import Server
 from adapters.model_store import ModelStore
+from adapters.ports import free_ports
 from fraud.alert import Alert, parse_alert
 from fraud.decision import APPROVE
 from fraud.features import FEATURE_HASH
@@ -42,13 +42,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {WAIT_S:.0f} s"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Stage:
@@ -271,7 +264,7 @@ def test_models_take_over_while_rows_stream_and_a_damaged_one_does_not(stage: St
 
 
 def test_a_bad_record_is_a_dead_letter_and_health_and_metrics_tell_what_happens(stage: Stage) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
 
     def fetched(path: str) -> tuple[int, str]:
         try:
