@@ -119,10 +119,15 @@ def labels_and_declined(lake: Lake) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
         raise TrainRefusedError(
             f"{error}: no label has arrived yet, so nothing is known to be fraud; let labels stream first"
         ) from error
+    return labels, declined_of(lake, labels)
+
+
+def declined_of(lake: Lake, labels: pl.LazyFrame) -> pl.LazyFrame | None:
+    """What the lake's scores say was declined, as declined_in() tells it."""
     try:
-        return labels, declined_in(lake.scan(topics.SCORES.name), labels)
+        return declined_in(lake.scan(topics.SCORES.name), labels)
     except FileNotFoundError:
-        return labels, None  # nothing was scored, so nothing was declined
+        return None  # nothing was scored, so nothing was declined
 
 
 def without_switched(features: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:

@@ -39,7 +39,7 @@ from fraud.windows import DAY_MS
 from trainer.batch_path.nights import Nights, SnapshotFiles
 from trainer.batch_path.vectors import vectors_for
 from trainer.calibration import folded
-from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_in, point_in_time_join
+from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_of, point_in_time_join
 from trainer.evaluate import measure, threshold_for_budget
 from trainer.fit import fit, from_bytes, score, to_bytes
 from trainer.gate import FRAUD_MIN, PROMOTED, REJECTED, comparison
@@ -73,7 +73,7 @@ def train_batch_path(lake: Lake, store: ModelStore, files: SnapshotFiles, plan: 
         10,
         f"{len(rows)} labelled transactions, {rows.fraud} fraud, labels known before {moment(plan.as_of_ms)}",
     )
-    nights = Nights(lake, files, min(split.judged_from_ms, split.final_from_ms), split.as_of_ms)
+    nights = Nights(lake, files, split.from_ms, split.as_of_ms)
     everything = _Period(rows, vectors_for(rows.frame, nights))
     learned = _between(everything, split.judged_from_ms, split.judged_to_ms, split.validation_from_ms)
     validation = _between(everything, split.validation_from_ms, split.validation_to_ms, split.as_of_ms)
@@ -103,14 +103,10 @@ def _labelled_rows(lake: Lake, plan: TrainPlan) -> Rows:
         labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
     except FileNotFoundError as error:
         raise TrainRefusedError(f"batch path: {error}; let transactions and labels stream first") from error
-    wanted = served.filter((at >= min(split.judged_from_ms, split.final_from_ms)) & (at < split.as_of_ms)).select(
+    wanted = served.filter((at >= split.from_ms) & (at < split.as_of_ms)).select(
         "transaction_id", "card_id", "terminal_id", "occurred_at_ms", *REQUEST_NAMES
     )
-    try:
-        declined = declined_in(lake.scan(topics.SCORES.name), labels)
-    except FileNotFoundError:
-        declined = None  # nothing was decided yet
-    joined = point_in_time_join(wanted, labels, split.as_of_ms, plan.maturity, declined)
+    joined = point_in_time_join(wanted, labels, split.as_of_ms, plan.maturity, declined_of(lake, labels))
     seen = joined.filter(~pl.col("is_censored")).drop("is_censored")
     return Rows(seen.sort("occurred_at_ms", maintain_order=True).collect())
 
