@@ -35,15 +35,12 @@ def as_text(evaluation: Evaluation, promises: Mapping[str, Promise]) -> str:
 
 def _beside(each: Shadowed, promise: Promise | None) -> str:
     """A challenger and whoever decided, on the same transactions."""
-    told = {} if promise is None else promised(promise)
+    told = _told(promise)
     lines = [
         f"in shadow, {each.version}: {each.fraud:,} fraud, {each.genuine:,} genuine",
         f"  {'':<30}{'delivered':>10}{'promised':>10}{'champion':>10}",
     ]
-    lines += [
-        f"  {label:<30}{_number(each.quality[name]):>10}{_number(told.get(name)):>10}{_number(each.champion[name]):>10}"
-        for name, label in _MEASURES.items()
-    ]
+    lines += _measures(each.quality, told, each.champion)
     return "\n".join(lines)
 
 
@@ -72,17 +69,27 @@ def _age(path: str, age_s: float | None) -> str:
     return "-" if age_s is None else f"{age_s / 3600:.1f} h before"
 
 
+def _told(promise: Promise | None) -> dict[str, float | None]:
+    """What was promised of each measure; None where nothing was."""
+    return dict.fromkeys(_MEASURES) | ({} if promise is None else promised(promise))
+
+
+def _measures(*columns: Mapping[str, float | None]) -> list[str]:
+    """A line for each measure, with its value in every column."""
+    return [
+        f"  {label:<30}" + "".join(f"{_number(column[name]):>10}" for column in columns)
+        for name, label in _MEASURES.items()
+    ]
+
+
 def _block(each: Delivered, promise: Promise | None) -> str:
-    told = {} if promise is None else promised(promise)
+    told = _told(promise)
     hidden = f", {each.censored:,} declined and never labelled" if each.censored else ""
     lines = [
         f"{each.path}, {each.version}: {each.fraud:,} fraud, {each.genuine:,} genuine{hidden}",
         f"  {'':<30}{'delivered':>10}{'promised':>10}",
     ]
-    lines += [
-        f"  {label:<30}{_number(each.quality[name]):>10}{_number(told.get(name)):>10}"
-        for name, label in _MEASURES.items()
-    ]
+    lines += _measures(each.quality, told)
     lines += [
         f"  {'cards detected':<30}{_share(each.detected_share):>10}",
         f"  {'time to detect, median':<30}{_hours(each.time_to_detect_s['0.5']):>10}",
