@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from stream_features.lane import LaneApp, _message
+from stream_features.lane import FETCH_WAIT_MS, HELD_POLL_SECONDS, LaneApp, LaneConsumer, LaneConsumerThread, _message
 
 GENERATION = 3
 
@@ -59,3 +59,58 @@ def test_batches_of_before_a_rebalance_are_dropped(app: LaneApp) -> None:
 def test_nothing_is_taken_while_a_rebalance_is_under_way(app: LaneApp) -> None:
     app.flow_control.suspend()
     assert app.fetched_meanwhile(stream_of(event(1, 1)), 100) == []
+
+
+class Polls(LaneConsumer):
+    """A consumer of two lanes that tells what is asked of Faust's poll."""
+
+    def __init__(self, app: LaneApp) -> None:
+        self.app = app
+        self._fetching, self._seeks = asyncio.Lock(), 0
+        self.asked: list[tuple[set[TP], float]] = []
+        self._thread = SimpleNamespace(getmany=self._asked)  # type: ignore[assignment]  # the one call that a poll makes
+
+    def assignment(self) -> set[TP]:
+        return set(BOTH)
+
+    async def _asked(self, partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:
+        self.asked.append((set(partitions), timeout))
+        return {}
+
+
+BOTH = (TP("t", 0), TP("u", 0))
+
+
+def test_a_poll_takes_its_time_while_every_lane_may_go_on(app: LaneApp) -> None:
+    polls = Polls(app)
+    asyncio.run(polls._getmany(active_partitions=set(BOTH), timeout=1.0))
+    assert polls.asked == [(set(BOTH), 1.0)]
+
+
+def test_a_poll_without_a_lane_whose_queue_is_full_is_short(app: LaneApp) -> None:
+    """It would not see that the queue has room again: the lane stood still for a second."""
+    polls = Polls(app)
+    asyncio.run(polls._getmany(active_partitions={BOTH[0]}, timeout=1.0))
+    assert polls.asked == [({BOTH[0]}, HELD_POLL_SECONDS)]
+
+
+def test_a_held_lane_is_not_asked_for_and_with_nothing_left_nothing_is(app: LaneApp) -> None:
+    polls = Polls(app)
+    app.held = lambda: {BOTH[1]}
+    asyncio.run(polls._getmany(active_partitions=set(BOTH), timeout=1.0))
+    assert polls.asked == [({BOTH[0]}, HELD_POLL_SECONDS)]
+    app.held = lambda: set(BOTH)
+    assert asyncio.run(polls._getmany(active_partitions=set(BOTH), timeout=1.0)) == {}
+    assert len(polls.asked) == 1
+
+
+def test_a_fetch_waits_at_the_broker_no_longer_than_lanes_can_bear(app: LaneApp) -> None:
+    """aiokafka has one fetch under way, and Faust's 1,500 ms for a quiet lane stopped the busy ones."""
+    made = LaneConsumerThread.__new__(LaneConsumerThread)
+    made.consumer, made.app = SimpleNamespace(in_transaction=False), app
+    transport = SimpleNamespace(url=app.conf.broker, default_port=9092)
+
+    async def create() -> Any:
+        return made._create_worker_consumer(transport)
+
+    assert asyncio.run(create())._fetch_max_wait_ms == FETCH_WAIT_MS

@@ -1,7 +1,8 @@
 /**
  * Lines over a number or a time, drawn by uPlot.
  *
- * Rule 1. uPlot is loaded with the first chart, not with the page.
+ * Rule 1. uPlot is loaded with the first chart, not with the page. Where it cannot be had (the console went away, or the
+ *         reader has moved on to another page meanwhile), the chart says so, and the next chart tries again.
  * Rule 2. Colours are those of the design system, read anew when they change.
  * Rule 3. What the chart shows stands in a sentence for who cannot see it (`label`).
  */
@@ -14,7 +15,10 @@ function uplot() {
     const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/static/vendor/uplot.css" });
     document.head.append(sheet);
     return import("../vendor/uplot.js").then((found) => found.default);
-  })();
+  })().catch((reason) => {
+    library = null;
+    throw reason;
+  });
   return library;
 }
 
@@ -35,6 +39,7 @@ export function Chart({ series, data, label, height = 220, time = false, xText, 
   const box = useRef(null);
   const plot = useRef(null);
   const [theme, setTheme] = useState(0);
+  const [missing, setMissing] = useState(false);
   const now = useRef(marks);
   now.current = marks;
   useEffect(() => {
@@ -47,8 +52,9 @@ export function Chart({ series, data, label, height = 220, time = false, xText, 
   useEffect(() => {
     let gone = false;
     let watch = null;
-    uplot().then((UPlot) => {
+    const draw = (UPlot) => {
       if (gone || !box.current) return;
+      setMissing(false);
       const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "11px system-ui" };
       const options = {
         width: box.current.clientWidth, height,
@@ -62,7 +68,8 @@ export function Chart({ series, data, label, height = 220, time = false, xText, 
       plot.current = new UPlot(options, data, box.current);
       watch = new ResizeObserver(() => plot.current?.setSize({ width: box.current.clientWidth, height }));
       watch.observe(box.current);
-    });
+    };
+    uplot().then(draw, () => gone || setMissing(true));
     return () => {
       gone = true;
       watch?.disconnect();
@@ -74,6 +81,7 @@ export function Chart({ series, data, label, height = 220, time = false, xText, 
   useEffect(() => plot.current?.redraw(false), [JSON.stringify(marks)]);
   return html`<figure style=${{ margin: 0 }}>
     <div class="chart" ref=${box} role="img" aria-label=${label} style=${{ minHeight: `${height}px` }}></div>
+    ${missing && html`<p class="muted">This chart could not be drawn: the console did not answer. Reload the page.</p>`}
     ${legend && html`<figcaption class="chart-legend">${series.map((each) => html`<span key=${each.name}><i style=${{ background: `var(--${each.colour})` }}></i>${each.name}</span>`)}</figcaption>`}
   </figure>`;
 }
