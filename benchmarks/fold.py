@@ -40,12 +40,12 @@ LEAST_OF: Final = 15
 WARM_SHARE: Final = 0.6  # of the rows are folded before micro-batches are timed: histories are then as long as they get
 
 
-def made_rows(rows: int, seed: int = 1) -> pl.DataFrame:
+def made_rows(rows: int, seed: int = 1, entities: int = 5000, span_ms: int = 157 * DAY_MS) -> pl.DataFrame:
     """A log of 5,000 cards at 10,000 terminals over 157 days, 0.8 % fraud, labels known 7 days later: shaped as the Handbook's,
-    with the merchants, devices and places of version 2 of the message."""
+    with the merchants, devices and places of version 2 of the message. entities: cards, at twice as many terminals."""
     random = np.random.default_rng(seed)
-    times = FIRST_MS + np.sort(random.integers(0, 157 * DAY_MS, rows))
-    cards, terminals = random.integers(0, 5000, rows), random.integers(0, 10000, rows)
+    times = FIRST_MS + np.sort(random.integers(0, span_ms, rows))
+    cards, terminals = random.integers(0, entities, rows), random.integers(0, 2 * entities, rows)
     return pl.DataFrame(
         {
             "transaction_id": [str(i) for i in range(rows)],

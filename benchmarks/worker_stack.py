@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Final
 import polars as pl
 
 from adapters import backends
-from adapters.kafka import AsyncWriter, Record
+from adapters.kafka import AsyncWriter, Record, partition_for
 from adapters.kafka_admin import ensure_topics
 from adapters.ports import free_ports
 from adapters.state_store import StateReader
@@ -35,27 +35,29 @@ POLL_SECONDS: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class WorkerStack:
-    """Addresses of the servers, and the folder of this benchmark."""
+    """Addresses of the servers, the folder of this benchmark, and the partitions of each data topic."""
 
     bootstrap: str
     redis_url: str
     folder: Path
+    partitions: int = 1
 
     def send(self, rows: pl.DataFrame) -> None:
         """Write the rows of benchmarks.fold.made_rows to `transactions`, as messages of version 2."""
         told = rows.with_columns(clock_ms="occurred_at_ms", mcc=pl.lit("5411"), channel=pl.lit("card_present"))
         cards = rows["card_id"].to_list()
-        records: list[Record] = [
-            (card.encode(), value, []) for card, value in zip(cards, placed_transaction_values(told), strict=True)
-        ]
+        records: dict[int, list[Record]] = {partition: [] for partition in range(self.partitions)}
+        for card, value in zip(cards, placed_transaction_values(told), strict=True):
+            records[partition_for(card, self.partitions)].append((card.encode(), value, []))
         asyncio.run(self._write(records))
 
-    async def _write(self, records: Sequence[Record]) -> None:
+    async def _write(self, records: Mapping[int, Sequence[Record]]) -> None:
         writer = AsyncWriter(self.bootstrap, "benchmark")
         await writer.start()
         try:
-            for at in range(0, len(records), 20_000):
-                await writer.write(topics.TRANSACTIONS.name, PARTITION, records[at : at + 20_000])
+            for partition, own in records.items():
+                for at in range(0, len(own), 20_000):
+                    await writer.write(topics.TRANSACTIONS.name, partition, own[at : at + 20_000])
         finally:
             await writer.stop()
 
@@ -64,7 +66,8 @@ class WorkerStack:
         """A feature worker that has just been started; killed in the end. `settings`: more of its environment."""
         environment = {
             **os.environ, "FRAUD_KAFKA_BOOTSTRAP": self.bootstrap, "FRAUD_REDIS_URL": self.redis_url,
-            "FRAUD_STATE_DIR": str(self.folder), "FRAUD_METRICS_PORT": str(free_ports(1)[0]), **settings,
+            "FRAUD_STATE_DIR": str(self.folder), "FRAUD_METRICS_PORT": str(free_ports(1)[0]),
+            "FRAUD_PARTITIONS": str(self.partitions), **settings,
         }  # fmt: skip
         with (self.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
@@ -88,21 +91,27 @@ class WorkerStack:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[], int]]:
-        """How many vectors stand in `features`, by the terminal stage's exact counter."""
+        """How many transactions the terminal stages are done with, by their exact counters: vectors in `features`, and what was
+        refused as too late."""
         reader = StateReader(self.redis_url, FEATURE_HASH)
+
+        def done() -> int:
+            counters = reader.counters("terminal", range(self.partitions))
+            return counters.get("accepted", 0) + counters.get("dead_letters", 0)
+
         try:
-            yield lambda: reader.read("terminal", PARTITION).counters.get("accepted", 0)
+            yield done
         finally:
             reader.close()
 
 
 @contextmanager
-def worker_stack(folder: Path) -> Iterator[WorkerStack]:
-    """The servers, with all topics of one partition."""
+def worker_stack(folder: Path, partitions: int = 1) -> Iterator[WorkerStack]:
+    """The servers, with all data topics of so many partitions."""
     with backends.kafka(folder / "kafka") as broker, backends.redis(folder / "redis") as store:
-        ensure_topics(broker.address, 1)
+        ensure_topics(broker.address, partitions)
         print(f"broker: {broker.description}; state store: {store.description}", flush=True)
-        yield WorkerStack(broker.address, store.address, folder)
+        yield WorkerStack(broker.address, store.address, folder, partitions)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -52,6 +52,7 @@ BENCHES: Final = {
     ),
     "features": (_HARNESS, "features", "The fold beside plain Python, and the whole backfill."),
     "train": (_HARNESS, "train", "The nightly run: backfill, dataset, fit, evaluate, publish."),
+    "growth": (_HARNESS, "growth", "CPU a transaction by cards, by span of histories, by partitions and workers."),
     "all": (_HARNESS, "all", "All of these but the handbook: what docs/performance.md is written from."),
 }
 

@@ -23,7 +23,7 @@ from kafka.errors import KafkaError
 
 from adapters.backends.server import BackendFailedError, BackendMissingError
 from adapters.settings import StackSettings
-from benchmarks.harness import features, latency, page, throughput, train
+from benchmarks.harness import features, growth, latency, page, throughput, train
 from benchmarks.harness.bounded import LAG_S_MAX, Bound
 from benchmarks.harness.equal import NotEqualError
 from benchmarks.harness.loader import LoadFailedError
@@ -149,6 +149,16 @@ def train_command(
     _alone("train", {"days": days}, lambda: {"train": train.measured(folder, days, _say)}, docs, as_json)
 
 
+@app.command("growth")
+def growth_command(
+    rows: Annotated[int, typer.Option(min=20_000, max=5_000_000, help="transactions of each size")] = growth.ROWS,
+    docs: Docs = False,
+    as_json: Json = False,
+) -> None:
+    """CPU a transaction by number of cards, by span of their histories, and by partitions and workers."""
+    _alone("growth", {"rows": rows}, lambda: {"growth": growth.measured(rows, _say)}, docs, as_json)
+
+
 @app.command("all")
 def all_command(
     quick: Annotated[bool, typer.Option("--quick", help="short holds and one round: for trying it out")] = False,
@@ -156,17 +166,19 @@ def all_command(
     docs: Docs = False,
     as_json: Json = False,
 ) -> None:
-    """All four, one after the other: under 40 minutes on a machine with two CPUs."""
+    """All five, one after the other: under 40 minutes on a machine with two CPUs."""
     if quick:
         features_command(100_000, 1_000, 1, docs, as_json)
         train_command(60, docs, as_json)
+        growth_command(20_000, docs, as_json)
         latency_command(8, 1, "100,1000", peers, CARDS, 1, 4, docs, as_json)
         throughput_command(10, 1, peers, 6, 2_000, LAG_S_MAX, CARDS, 1, 4, docs, as_json)
         return
     features_command(features.ROWS, features.NAIVE_ROWS, 3, docs, as_json)
     train_command(handbook.DAYS, docs, as_json)
-    latency_command(25, 3, "100,1000,5000", peers, CARDS, 1, WARM_S, docs, as_json)
-    throughput_command(60, 3, peers, 12, 10_000, LAG_S_MAX, CARDS, 1, WARM_S, docs, as_json)
+    growth_command(growth.ROWS, docs, as_json)
+    latency_command(15, 2, "100,1000,5000", peers, CARDS, 1, WARM_S, docs, as_json)
+    throughput_command(60, 2, peers, 8, 10_000, LAG_S_MAX, CARDS, 1, WARM_S, docs, as_json)
 
 
 @app.command("pages")
@@ -275,7 +287,7 @@ def _finish(
 def _write_pages(results: Results) -> None:
     for path, text in page.documents(results, page.DOCS.parent).items():
         path.write_text(text)
-    if {"throughput", "latency"} & results.runs.keys():
+    if {"throughput", "latency", "growth"} & results.runs.keys():
         (page.DOCS / page.PLOT_FILE).write_bytes(picture(results))
 
 

@@ -1,4 +1,4 @@
-"""One picture of the results: sustained rates beside each other, and latency over rate.
+"""One picture of the results: sustained rates beside each other, latency over rate, and cost over size.
 
 Rule 1. Drawn from the results only; log scales, because the peers would not be seen otherwise.
 """
@@ -19,14 +19,16 @@ def picture(results: Results) -> bytes:
     from matplotlib import pyplot
 
     mpl.rcParams["svg.hashsalt"] = "fraudstream"
-    throughput, latency = results.runs.get("throughput"), results.runs.get("latency")
-    if throughput is None and latency is None:
-        raise ValueError("nothing to draw: measure throughput or latency first")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    throughput, latency, growth = (results.runs.get(name) for name in ("throughput", "latency", "growth"))
+    if throughput is None and latency is None and growth is None:
+        raise ValueError("nothing to draw: measure throughput, latency or growth first")
+    figure, (left, right, last) = pyplot.subplots(1, 3, figsize=(16, 4))
     if throughput is not None:
         _rates(left, throughput.throughput)
     if latency is not None:
         _latencies(right, latency.latency)
+    if growth is not None:
+        _costs(last, growth.growth)
     figure.tight_layout()
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
@@ -55,4 +57,17 @@ def _latencies(axes: Any, told: Any) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("transactions/s (log)")
     axes.set_ylabel("intended send to score, ms (log)")
+    axes.legend(fontsize=8)
+
+
+def _costs(axes: Any, told: Any) -> None:
+    for axis in dict.fromkeys(one.axis for one in told):
+        mine = [one for one in told if one.axis == axis]
+        times = [one.at / mine[0].at for one in mine]
+        label = f"{axis}, from {mine[0].at:,.0f}"
+        axes.plot(times, [one.us_all / mine[0].us_all for one in mine], "o-", label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("times as many (log)")
+    axes.set_ylabel("CPU a transaction, times the first")
+    axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)

@@ -85,6 +85,18 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
 
 
+class Grown(msgspec.Struct, frozen=True, kw_only=True):
+    """What a thing costs at one size. axis: cards, span (hours) or workers; at: how many; us: CPU per transaction of the worker,
+    and of all processes; per_second: 0 where no process was timed."""
+
+    axis: str
+    at: float
+    shown: str
+    us_worker: float
+    us_all: float
+    per_second: int
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One command's results. at: UTC, ISO."""
 
@@ -97,6 +109,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     latency: list[LatencyAt] = []
     features: list[Feature] = []
     train: list[Feature] = []
+    growth: list[Grown] = []
     foreign_cores: float = 0.0
     seconds: float = 0.0
 

@@ -14,6 +14,7 @@ from benchmarks.harness import page
 from benchmarks.harness.plot import picture
 from benchmarks.harness.result import (
     Feature,
+    Grown,
     Interval,
     LatencyAt,
     Results,
@@ -51,6 +52,7 @@ def results(foreign: float = 0.0, **runs: dict) -> Results:
             "features": [Feature(name="backfill", value=9.5, unit="s", bar="at most 10", passed=True)],
             "foreign_cores": foreign,
         },
+        "growth": {"growth": [grown("cards", 10, 20.0), grown("cards", 1000, 25.0)], "foreign_cores": foreign},
     }
     return Results({n: Run(command=f"fraudstream bench {n}", **common, **told) for n, told in {**made, **runs}.items()})
 
@@ -111,6 +113,19 @@ def test_the_hops_and_the_slow_transactions_are_in_the_latency_section():
 def test_a_median_stands_with_its_interval_and_one_round_is_no_interval():
     assert interval([3.0, 1.0, 2.0]) == Interval(2.0, 1.0, 3.0, 3)
     assert "(one round)" in page._span(interval([5.0]))
+
+
+def grown(axis: str, at: float, us: float) -> Grown:
+    return Grown(axis=axis, at=at, shown=f"{at:,.0f} {axis}", us_worker=us / 2, us_all=us, per_second=100)
+
+
+def test_what_grows_is_told_beside_the_first_of_its_axis_and_beside_the_bar():
+    """Workers have no bar, and each axis begins anew."""
+    lines = [grown("cards", 10, 20.0), grown("cards", 1000, 31.0), grown("workers", 1, 30.0), grown("workers", 4, 60.0)]
+    rows = page.growth_table(lines).splitlines()[2:]
+    assert [row.split(" | ")[3] for row in rows] == ["1.00", "1.55", "1.00", "2.00"]
+    assert ["reached" in row for row in rows] == [True, False, False, False]
+    assert ["missed" in row for row in rows] == [False, True, False, False]
 
 
 def test_the_picture_is_drawn_and_equal_results_give_equal_bytes():
