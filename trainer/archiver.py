@@ -26,7 +26,7 @@ from adapters.telemetry import counter, gauge
 from fraud import metrics
 from fraud.packed import OriginMarks
 from fraud.topics import ARCHIVED
-from trainer.chunk import Chunk, LogRecord, PackedChunk, chunk_for
+from trainer.chunk import Chunk, PackedChunk, chunk_for
 from trainer.compaction import SWEEP_AFTER_S, CompactionLimits, compact
 from trainer.retention import Retention, retire
 
@@ -195,23 +195,21 @@ class Archiver:
             ) from error
         for source, records in fetched.items():
             partition = self._partitions[source]
-            for record in records:
-                await self._take(consumer, partition, record)
+            await self._take(consumer, partition, records)
             lag = (consumer.highwater(source) or partition.chunk.next) - partition.chunk.next
             gauge(metrics.LAG_RECORDS).labels(STAGE, source.topic, source.partition).set(max(0, lag))
 
     async def _take(
-        self, consumer: AIOKafkaConsumer, partition: _Partition, record: ConsumerRecord[bytes, bytes]
+        self, consumer: AIOKafkaConsumer, partition: _Partition, records: Sequence[ConsumerRecord[bytes, bytes]]
     ) -> None:
-        taken = LogRecord(record.offset, record.key, record.value, record.timestamp, record.headers)
-        if not partition.chunk.accepts(taken):
-            await self._write(consumer, [partition])
-        if partition.opened_at_s is None:
-            partition.opened_at_s = self._clock()
-        partition.chunk.add(taken)
-        chunk, limits = partition.chunk, self._limits
-        if chunk.rows >= limits.chunk_rows_max or chunk.size_bytes >= limits.chunk_bytes_max:
-            await self._write(consumer, [partition])
+        full = self._limits.chunk_rows_max, self._limits.chunk_bytes_max
+        at = 0
+        while at < len(records):
+            if partition.opened_at_s is None:
+                partition.opened_at_s = self._clock()
+            at += partition.chunk.take(records[at:], *full)
+            if at < len(records) or partition.chunk.is_full(*full):
+                await self._write(consumer, [partition])
 
     async def _write_due(self, consumer: AIOKafkaConsumer) -> None:
         now, limit = self._clock(), self._limits.chunk_age_max_s
