@@ -36,6 +36,7 @@ _MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before t
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
 _SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
+_FETCH_MS: Final = 500
 _RETIRE_EVERY_S: Final = 600.0
 _RETRY_S: Final = 2.0
 
@@ -103,8 +104,8 @@ class Archiver:
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=200,
-            fetch_min_bytes=64 * 1024,  # nobody waits for it: five fetches a second, not one for each small batch
+            fetch_max_wait_ms=_FETCH_MS,
+            fetch_min_bytes=1024 * 1024,  # nobody waits for it: two fetches a second, not one for each small batch
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         await consumer.start()
@@ -187,7 +188,7 @@ class Archiver:
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            fetched = await consumer.getmany(timeout_ms=200, max_records=20_000)
+            fetched = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=20_000)
         except OffsetOutOfRangeError as error:
             lost = {f"{s.topic}/{s.partition}": offset for s, offset in error.args[0].items()}
             raise LakeGapError(
