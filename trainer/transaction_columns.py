@@ -30,7 +30,8 @@ from fraud.transaction import (
 )
 from fraud.wire import CLOCK_SKEW_MAX_MS, MESSAGE_BYTES_MAX, TIME_MAX_MS, TIME_MIN_MS
 
-_BLOCK_ROWS: Final = 2_000  # a message that cannot be read at all costs its block the slow way
+_BLOCK_ROWS: Final = 10_000
+_SMALL_ROWS: Final = 500  # a message that cannot be read at all costs so many the slow way
 _ID: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z"  # of fraud.wire, in the words of polars' regular expressions
 _QUOTES_BARE: Final = 2 * len(BARE_FIELDS) + 2 * 4
 _QUOTES_PLACED: Final = 2 * len(FIELDS) + 2 * 8  # and two more with a device
@@ -55,8 +56,16 @@ def _block(keys: Sequence[bytes | None], values: Sequence[bytes | None], schema:
     whole = {**schema, "refused": pl.String}
     try:
         rows: list[tuple[Any, ...]] = [astuple(_decode(value)) for value in values]  # type: ignore[arg-type]  # None: caught
-        read = pl.DataFrame(rows, schema=dict(schema), orient="row")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, pl.exceptions.PolarsError):
+        columns = zip(schema.items(), zip(*rows, strict=True), strict=True)
+        read = pl.DataFrame([pl.Series(name, column, dtype=dtype) for (name, dtype), column in columns])
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+        TypeError,
+        OverflowError,
+        pl.exceptions.PolarsError,
+    ):
         return pl.DataFrame([_parsed(*record) for record in zip(keys, values, strict=True)], schema=whole, orient="row")
     suspect = (~_is_good(read, keys, values)).arg_true().to_list()
     if not suspect:

@@ -100,6 +100,8 @@ def test_one_bad_message_among_good_ones_is_refused_and_no_other() -> None:
     pairs = [keyed({**PLACED, "transaction_id": f"t{i}"}) for i in range(5000)]
     pairs[3000] = keyed({**PLACED, "currency": "USD"})
     assert [i for i, row in enumerate(rows_of(pairs)) if row["refused"]] == [3000]
+    pairs[4001] = b"c1", b"{"  # nothing can be read of it: the blocks around it are cut
+    assert [i for i, row in enumerate(rows_of(pairs)) if row["refused"]] == [3000, 4001]
 
 
 def test_a_chunk_takes_what_it_has_room_for() -> None:
