@@ -34,7 +34,8 @@ from monitoring.series import Series
 STAGE: Final = "evaluator"
 FOLLOWED: Final = (topics.SCORES, topics.LABELS, topics.TRUTH)
 COMMIT_S: Final = 1.0
-SHARE_MAX: Final = 0.05  # of the time that evaluations may take: labels of the evaluated days come all the time
+SHARE_MAX: Final = 0.05  # of a core that evaluations may take: labels of the evaluated days come all the time
+REST_S_MAX: Final = 60.0
 
 _T = TypeVar("_T")
 
@@ -56,6 +57,7 @@ class Evaluator:
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
         delivered_file: Path | None = None,
+        cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
         self._follower = follower
         self._journal = journal
@@ -65,6 +67,7 @@ class Evaluator:
         self._promise_of = promise_of
         self._every_s = every_s
         self._clock = clock
+        self._cpu_s = cpu_s
         self._panel = Panel()
         self._has_news = False
         self._is_stale = True
@@ -130,9 +133,9 @@ class Evaluator:
         to_ms = self._terms.matured_to_ms(now_ms)
         changed_from_ms = self._store.take_changed_from_ms()
         if self._evaluation is None or self._evaluation.to_ms != to_ms or changed_from_ms < to_ms:
-            began = self._clock()
+            began = self._cpu_s()
             self._evaluation = evaluate(self._journal.connection, self._terms)
-            self._rests_until = self._clock() + (self._clock() - began) * (1 / SHARE_MAX - 1)
+            self._rests_until = self._clock() + min(REST_S_MAX, (self._cpu_s() - began) / SHARE_MAX)
         return self._evaluation
 
     def _evaluate(self) -> None:

@@ -224,6 +224,28 @@ def test_the_report_has_the_promise_beside_what_was_delivered(tmp_path: Path) ->
     assert replace(found, delivered=()).delivered == ()
 
 
+def test_an_evaluation_that_costs_much_is_followed_by_a_rest(tmp_path: Path) -> None:
+    now, used = [0.0], [0.0]
+    journal = Journal(tmp_path / "e.sqlite", TABLES, VERSION)
+    silent: Any = Silent()
+
+    def cpu_s() -> float:
+        used[0] += 2.0  # of each evaluation: it is asked before and after
+        return used[0]
+
+    evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0], cpu_s=cpu_s)
+    evaluations = []
+    for second in range(100):
+        now[0] = float(second)
+        row = replace(MADE[second], at_ms=BEGIN_MS + second * DAY_MS)  # a new day, each time a reason
+        evaluator.take(Source("scores", 0), [Record("scores", second, None, packed([row]))])
+        evaluator._has_news = True
+        before = used[0]
+        evaluator.step()
+        evaluations += [second] if used[0] > before else []
+    assert evaluations == [0, 40, 80], "2 s of CPU every 40 s"
+
+
 class Silent:
     """A follower that has nothing more to give."""
 
@@ -247,7 +269,7 @@ def test_only_what_changes_the_evaluated_days_is_a_reason_to_evaluate_again(
     now = [0.0]
     journal = Journal(tmp_path / "e.sqlite", TABLES, VERSION)
     silent: Any = Silent()
-    evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0])
+    evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0], cpu_s=lambda: 0.0)
 
     def again(topic: str, values: list[tuple[bytes | None, bytes]]) -> int:
         """How many evaluations there were once these records have come."""
