@@ -41,6 +41,10 @@ class Terms:
         """How far before the evaluated days the tables must reach."""
         return self.horizon_ms + KNOWN_BEFORE_MS
 
+    def matured_to_ms(self, now_ms: int) -> int:
+        """End of the evaluated days when the scores are at now_ms: what happens from there on changes no evaluation."""
+        return (now_ms - self.horizon_ms) // DAY_MS * DAY_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -117,10 +121,10 @@ def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
     now = now_ms(db)
     if now is None:
         return None
-    to_ms = (now - terms.horizon_ms) // DAY_MS * DAY_MS
+    to_ms = terms.matured_to_ms(now)
     from_ms = to_ms - terms.days * DAY_MS
     found = period(db, from_ms - terms.lookback_ms, to_ms)
-    path, version = np.array(found.path, object), np.array(found.version, object)
+    path, version = found.path, found.version
     inside = found.rows.occurred_at_ms >= from_ms
     groups = sorted(set(zip(path[inside].tolist(), version[inside].tolist(), strict=True)))
     return Evaluation(
@@ -179,7 +183,7 @@ def _path_measures(found: Period, mine: Mask, from_ms: int, terms: Terms) -> Pat
     is_batch = ~np.isnan(snapshot_ms)
     age_s = float((rows.occurred_at_ms - snapshot_ms)[is_batch].mean() / 1000) if is_batch.any() else None
     looked_at = measures.looked_at(rows, np.ones(len(rows)), terms.alerts_per_day_max)
-    scenario = np.array(found.scenario, object)[mine]
+    scenario = found.scenario[mine]
     names = sorted({str(name) for name in scenario.tolist() if name is not None})
     return PathMeasures(
         quality={name: quality[name] for name in ("ap", "card_precision", "precision", "recall")},
@@ -207,7 +211,7 @@ def _delivered(found: Period, mine: Mask, group: tuple[str, str], from_ms: int, 
         detected_cards=len(detected.seconds),
         time_to_detect_s=_times(detected),
         money=measures.money(rows, weight),
-        scenario_recall=_scenario_recall(np.array(found.scenario, object)[inside], rows),
+        scenario_recall=_scenario_recall(found.scenario[inside], rows),
     )
 
 

@@ -26,10 +26,9 @@ LOG_POLL_S: Final = 0.2
 QUIET_S: Final = 10.0
 _PROBE_S_MAX: Final = 2
 _RECORDS_MAX: Final = 500
-_WAIT_MS: Final = 200
-_ENOUGH_BYTES: Final = (
-    64 * 1024
-)  # nobody waits for what is made here: five fetches a second, not one for each small batch
+# Nobody waits for what is made here: two fetches a second, not one for each small batch.
+_WAIT_MS: Final = 500
+_ENOUGH_BYTES: Final = 1024 * 1024
 
 log = structlog.get_logger("monitoring")
 
@@ -96,7 +95,7 @@ class Follower:
             self._consumer.seek(tp, self._resumed(tp, begins[tp], ends[tp]))
         log.info("following", topics=[topic.name for topic in self._topics], partitions=len(self._sources))
 
-    def poll(self, timeout_ms: int = 200) -> list[tuple[Source, list[Any]]]:
+    def poll(self, timeout_ms: int = _WAIT_MS) -> list[tuple[Source, list[Any]]]:
         """New records by source, in log order; the journal's positions move past them. Raises KafkaAwayError, ConsumerStuckError."""
         polled = self._consumer.poll(timeout_ms=timeout_ms)
         self._polled_at = self._clock()

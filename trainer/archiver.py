@@ -26,7 +26,7 @@ from adapters.telemetry import counter, gauge
 from fraud import metrics
 from fraud.packed import OriginMarks
 from fraud.topics import ARCHIVED
-from trainer.chunk import Chunk, LogRecord, PackedChunk, chunk_for
+from trainer.chunk import Chunk, PackedChunk, chunk_for
 from trainer.compaction import SWEEP_AFTER_S, CompactionLimits, compact
 from trainer.retention import Retention, retire
 
@@ -36,6 +36,7 @@ _MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before t
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
 _SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
+_FETCH_MS: Final = 500
 _RETIRE_EVERY_S: Final = 600.0
 _RETRY_S: Final = 2.0
 
@@ -103,8 +104,8 @@ class Archiver:
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=200,
-            fetch_min_bytes=64 * 1024,  # nobody waits for it: five fetches a second, not one for each small batch
+            fetch_max_wait_ms=_FETCH_MS,
+            fetch_min_bytes=1024 * 1024,  # nobody waits for it: two fetches a second, not one for each small batch
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         await consumer.start()
@@ -187,7 +188,7 @@ class Archiver:
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            fetched = await consumer.getmany(timeout_ms=200, max_records=20_000)
+            fetched = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=20_000)
         except OffsetOutOfRangeError as error:
             lost = {f"{s.topic}/{s.partition}": offset for s, offset in error.args[0].items()}
             raise LakeGapError(
@@ -195,23 +196,21 @@ class Archiver:
             ) from error
         for source, records in fetched.items():
             partition = self._partitions[source]
-            for record in records:
-                await self._take(consumer, partition, record)
+            await self._take(consumer, partition, records)
             lag = (consumer.highwater(source) or partition.chunk.next) - partition.chunk.next
             gauge(metrics.LAG_RECORDS).labels(STAGE, source.topic, source.partition).set(max(0, lag))
 
     async def _take(
-        self, consumer: AIOKafkaConsumer, partition: _Partition, record: ConsumerRecord[bytes, bytes]
+        self, consumer: AIOKafkaConsumer, partition: _Partition, records: Sequence[ConsumerRecord[bytes, bytes]]
     ) -> None:
-        taken = LogRecord(record.offset, record.key, record.value, record.timestamp, record.headers)
-        if not partition.chunk.accepts(taken):
-            await self._write(consumer, [partition])
-        if partition.opened_at_s is None:
-            partition.opened_at_s = self._clock()
-        partition.chunk.add(taken)
-        chunk, limits = partition.chunk, self._limits
-        if chunk.rows >= limits.chunk_rows_max or chunk.size_bytes >= limits.chunk_bytes_max:
-            await self._write(consumer, [partition])
+        full = self._limits.chunk_rows_max, self._limits.chunk_bytes_max
+        at = 0
+        while at < len(records):
+            if partition.opened_at_s is None:
+                partition.opened_at_s = self._clock()
+            at += partition.chunk.take(records[at:], *full)
+            if at < len(records) or partition.chunk.is_full(*full):
+                await self._write(consumer, [partition])
 
     async def _write_due(self, consumer: AIOKafkaConsumer) -> None:
         now, limit = self._clock(), self._limits.chunk_age_max_s

@@ -2,18 +2,21 @@
 
 Rule 1. A chunk stands for a run of offsets, whether or not they hold rows: `first` inclusive, `next` exclusive.
 Rule 2. What cannot be parsed is kept as bytes with the reason; the lake refuses nothing.
-Rule 3. Packed rows go from array to column, never one by one.
+Rule 3. Rows go from record to column many at a time, never one by one.
 """
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import accumulate, chain
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fraud import packed, topics
@@ -24,9 +27,12 @@ from fraud.features import FEATURE_HASH, NAMES
 from fraud.labels import Label, parse_label
 from fraud.packed import Batch, OriginMarks
 from fraud.switches import META, in_words
-from fraud.transaction import Transaction, parse_transaction
+from fraud.transaction import Transaction
+from trainer.transaction_columns import transaction_columns
 
 Headers = Sequence[tuple[str, bytes]]
+Values = Sequence[bytes | None]
+Parse = Callable[[Values, Values, Sequence[Headers]], pl.DataFrame]  # keys, values, headers: what each record says
 
 _POLARS: Final[Mapping[str, Any]] = {
     packed.TEXT: pl.String,
@@ -37,20 +43,38 @@ _POLARS: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record as it stands in the log; `ingested_at_ms` is the broker's append time."""
+class Record(Protocol):
+    """What counts of a record of the log; aiokafka's have it."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its message, or its packed batch."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker took it, epoch milliseconds."""
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers."""
+
+
+class LogRecord(NamedTuple):
+    """A record that no consumer has made."""
 
     offset: int
     key: bytes | None
     value: bytes | None
-    ingested_at_ms: int
+    timestamp: int
     headers: Headers = ()
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
 
 
 class Chunk(ABC):
@@ -69,59 +93,64 @@ class Chunk(ABC):
         """Whether the chunk stands for no offset at all."""
         return self.next == self.first
 
-    def accepts(self, record: LogRecord) -> bool:
-        """Whether the record may stand in the same file as those before it."""
-        return True
-
-    def add(self, record: LogRecord) -> None:
-        """Take the next record of the partition."""
-        self._take(record)
-        self.size_bytes += record.size_bytes
-        self.next = record.offset + 1
+    def is_full(self, rows_max: int, bytes_max: int) -> bool:
+        """Whether it has so many rows, or so many bytes of keys and values."""
+        return self.rows >= rows_max or self.size_bytes >= bytes_max
 
     @abstractmethod
-    def _take(self, record: LogRecord) -> None: ...
+    def take(self, records: Sequence[Record], rows_max: int = sys.maxsize, bytes_max: int = sys.maxsize) -> int:
+        """Take the next records of the partition, until it is full or one must not stand in the same file; how many."""
 
     @abstractmethod
     def frame(self) -> pl.DataFrame:
         """The rows as the file's columns."""
 
 
+def _size_bytes(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
+
+
 class RawChunk(Chunk):
-    """Records of a topic whose value is one message: the bytes, and the columns that `parse` finds in them."""
+    """Records of a topic whose value is one message: the bytes, and the columns that `parse` finds in all of them."""
 
-    def __init__(
-        self, first: int, marks: OriginMarks, schema: Mapping[str, Any], parse: Callable[[LogRecord], Any]
-    ) -> None:
+    def __init__(self, first: int, marks: OriginMarks, parse: Parse) -> None:
         super().__init__(first, marks)
-        self._schema = schema
         self._parse = parse
-        self._records: list[LogRecord] = []
+        self._offset: list[int] = []
+        self._key: list[bytes | None] = []
+        self._value: list[bytes | None] = []
+        self._timestamp: list[int] = []
+        self._headers: list[Headers] = []
 
-    def _take(self, record: LogRecord) -> None:
-        self._records.append(record)
-        self.rows += 1
+    def take(self, records: Sequence[Record], rows_max: int = sys.maxsize, bytes_max: int = sys.maxsize) -> int:
+        """See Chunk.take: any record may stand beside any other."""
+        taken = records[: rows_max - self.rows]
+        sizes = [_size_bytes(record) for record in taken]
+        if self.size_bytes + sum(sizes) > bytes_max:
+            sums = accumulate(sizes, initial=self.size_bytes)
+            sizes = sizes[: sum(before < bytes_max for before in sums)]
+            taken = taken[: len(sizes)]
+        self._offset += [record.offset for record in taken]
+        self._key += [record.key for record in taken]
+        self._value += [record.value for record in taken]
+        self._timestamp += [record.timestamp for record in taken]
+        self._headers += [record.headers for record in taken]
+        self.rows += len(taken)
+        self.size_bytes += sum(sizes)
+        self.next = self._offset[-1] + 1 if self._offset else self.next
+        return len(taken)
 
     def frame(self) -> pl.DataFrame:
         """The records, and what could be parsed of each."""
-        parsed: list[Any] = []
-        refused: list[str | None] = []
-        for record in self._records:
-            try:
-                parsed.append(self._parse(record))
-                refused.append(None)
-            except BadMessageError as error:
-                parsed.append(None)
-                refused.append(str(error.reason))
-        columns = {
-            "log_offset": pl.Series([r.offset for r in self._records], dtype=pl.Int64),
-            "key": pl.Series([r.key for r in self._records], dtype=pl.Binary),
-            "ingested_at_ms": pl.Series([r.ingested_at_ms for r in self._records], dtype=pl.Int64),
-            "value": pl.Series([r.value for r in self._records], dtype=pl.Binary),
-        }
-        for name, dtype in self._schema.items():
-            columns[name] = pl.Series([None if p is None else getattr(p, name) for p in parsed], dtype=dtype)
-        return pl.DataFrame({**columns, "refused": pl.Series(refused, dtype=pl.String)})
+        whole = pl.DataFrame(
+            {
+                "log_offset": pl.Series(self._offset, dtype=pl.Int64),
+                "key": pl.Series(self._key, dtype=pl.Binary),
+                "ingested_at_ms": pl.Series(self._timestamp, dtype=pl.Int64),
+                "value": pl.Series(self._value, dtype=pl.Binary),
+            }
+        )
+        return whole.hstack(self._parse(self._key, self._value, self._headers))
 
 
 class PackedChunk(Chunk):
@@ -132,19 +161,25 @@ class PackedChunk(Chunk):
         self._kinds = kinds
         self._keep = keep
         self._batches: list[tuple[int, Batch]] = []
-        self._read_ahead: tuple[int, Batch | BadMessageError] | None = None
         self.refused: list[tuple[int, BadMessageError]] = []
 
-    def accepts(self, record: LogRecord) -> bool:
-        """Vectors of other features go to another file."""
-        batch = self._unpacked(record)
+    def take(self, records: Sequence[Record], rows_max: int = sys.maxsize, bytes_max: int = sys.maxsize) -> int:
+        """See Chunk.take: vectors of other features go to another file."""
+        for taken, record in enumerate(records):
+            batch = self._unpacked(record)
+            if self.is_full(rows_max, bytes_max) or not self._accepts(batch):
+                return taken
+            self._add(record, batch)
+        return len(records)
+
+    def _accepts(self, batch: Batch | BadMessageError) -> bool:
         if isinstance(batch, BadMessageError) or not self._batches or "vector" not in self._keep:
             return True
         return _features_of(batch) == _features_of(self._batches[0][1])
 
-    def _take(self, record: LogRecord) -> None:
-        batch = self._unpacked(record)
-        self._read_ahead = None
+    def _add(self, record: Record, batch: Batch | BadMessageError) -> None:
+        self.size_bytes += _size_bytes(record)
+        self.next = record.offset + 1
         if isinstance(batch, BadMessageError):
             self.refused.append((record.offset, batch))
             return
@@ -154,42 +189,49 @@ class PackedChunk(Chunk):
             self.rows += fresh.rows
             self.feature_hash = batch.meta.get("feature_hash") if "vector" in self._keep else None
 
-    def _unpacked(self, record: LogRecord) -> Batch | BadMessageError:
-        if self._read_ahead is None or self._read_ahead[0] != record.offset:
-            try:
-                self._read_ahead = record.offset, packed.unpack(record.value, self._kinds)
-            except BadMessageError as error:
-                self._read_ahead = record.offset, error
-        return self._read_ahead[1]
+    def _unpacked(self, record: Record) -> Batch | BadMessageError:
+        try:
+            return packed.unpack(record.value, self._kinds)
+        except BadMessageError as error:
+            return error
 
     def frame(self) -> pl.DataFrame:
         """One row per packed row."""
-        offsets = [np.full(batch.rows, offset, np.int64) for offset, batch in self._batches]
-        columns = {"log_offset": pl.Series(_concatenated(offsets, np.int64), dtype=pl.Int64)}
+        batches = [batch for _, batch in self._batches]
+        columns = {"log_offset": self._repeated([offset for offset, _ in self._batches], pl.Int64)}
         if len(self._kinds) > 1:
-            origins = [batch.origin_topic for _, batch in self._batches for _ in range(batch.rows)]
-            columns["origin_topic"] = pl.Series(origins, dtype=pl.String)
+            columns["origin_topic"] = self._repeated([batch.origin_topic for batch in batches], pl.String)
         for name in self._keep:
             columns |= self._vector_columns() if name == "vector" else {name: self._column(name)}
-        if any(META in batch.meta for _, batch in self._batches):  # a column of its own only while somebody breaks it
-            under = [
-                in_words(batch.meta.get(META, ())) or None for _, batch in self._batches for _ in range(batch.rows)
-            ]
-            columns[META] = pl.Series(under, dtype=pl.String)
+        if any(META in batch.meta for batch in batches):  # a column of its own only while somebody breaks it
+            under = [in_words(batch.meta.get(META, ())) or None for batch in batches]
+            columns[META] = self._repeated(under, pl.String)
         if "score" in self._keep:
-            versions = [batch.meta.get("model_version") for _, batch in self._batches for _ in range(batch.rows)]
-            columns["model_version"] = pl.Series(versions, dtype=pl.String)
+            versions = [batch.meta.get("model_version") for batch in batches]
+            columns["model_version"] = self._repeated(versions, pl.String)
         return pl.DataFrame(columns)
 
+    def _repeated(self, told: Sequence[Any], dtype: Any) -> pl.Series:
+        """What each batch says, in each of its rows."""
+        rows = np.repeat(np.arange(len(told)), [batch.rows for _, batch in self._batches])
+        return pl.Series(told, dtype=dtype).gather(rows)
+
     def _column(self, name: str) -> pl.Series:
-        dtype = next(packed.COLUMNS[kind][name] for kind in self._kinds if name in packed.COLUMNS[kind])
-        parts = [
-            pl.Series(batch.columns[name], dtype=_POLARS[dtype])
-            if name in batch.columns
-            else pl.Series([None], dtype=_POLARS[dtype]).new_from_index(0, batch.rows)
-            for _, batch in self._batches
-        ]
-        return pl.concat(parts, rechunk=True) if parts else pl.Series(dtype=_POLARS[dtype])
+        """A column of all batches; null where a batch's kind does not have it."""
+        specs = [spec for kind in self._kinds if (spec := packed.COLUMNS[kind].get(name)) is not None]
+        dtype, has = _POLARS[specs[0]], [name in batch.columns for _, batch in self._batches]
+        told = [batch.columns[name] for _, batch in self._batches if name in batch.columns]
+        if specs[0] == packed.TEXT:
+            column = pl.Series(list(chain.from_iterable(told)), dtype=dtype)
+        else:
+            column = pl.Series(_concatenated(told, np.dtype(specs[0]).type), dtype=dtype)
+        return column if all(has) else self._spread(column, np.array(has, np.bool_))
+
+    def _spread(self, column: pl.Series, has: npt.NDArray[np.bool_]) -> pl.Series:
+        """The column with nulls in the rows of batches that do not have it."""
+        is_there = np.repeat(has, [batch.rows for _, batch in self._batches])
+        place = pl.Series(np.cumsum(is_there) - 1).set(pl.Series(~is_there), None)
+        return column.gather(place)
 
     def _vector_columns(self) -> dict[str, pl.Series]:
         vectors = [batch.array("vector") for _, batch in self._batches]
@@ -198,7 +240,7 @@ class PackedChunk(Chunk):
         return {name: pl.Series(np.ascontiguousarray(column)) for name, column in zip(names, by_feature, strict=True)}
 
 
-def _concatenated(parts: Sequence[packed.Array], dtype: type[np.generic]) -> packed.Array:
+def _concatenated(parts: Sequence[Any], dtype: type[np.generic]) -> packed.Array:
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
@@ -221,8 +263,8 @@ class _DeadLetterRow:
     source_offset: int
 
 
-def _parse_dead_letter(record: LogRecord) -> _DeadLetterRow:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+def _parse_dead_letter(told: Headers) -> _DeadLetterRow:
+    headers = {name: value.decode(errors="replace") for name, value in told}
     try:
         partition, offset = int(headers["partition"]), int(headers["offset"])
         return _DeadLetterRow(headers["reason"], headers["detail"], headers["topic"], partition, offset)
@@ -274,16 +316,39 @@ _PACKED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 
 
+def _each(schema: Mapping[str, Any], parse: Callable[[bytes | None, bytes | None, Headers], Any]) -> Parse:
+    """Columns of topics that say little: one message after the other. parse(key, value, headers): raises BadMessageError."""
+
+    def columns(keys: Values, values: Values, headers: Sequence[Headers]) -> pl.DataFrame:
+        parsed: list[Any] = []
+        refused: list[str | None] = []
+        for record in zip(keys, values, headers, strict=True):
+            try:
+                parsed.append(parse(*record))
+                refused.append(None)
+            except BadMessageError as error:
+                parsed.append(None)
+                refused.append(str(error.reason))
+        told = {
+            name: pl.Series([None if p is None else getattr(p, name) for p in parsed], dtype=dtype)
+            for name, dtype in schema.items()
+        }
+        return pl.DataFrame({**told, "refused": pl.Series(refused, dtype=pl.String)})
+
+    return columns
+
+
+_RAW: Final[Mapping[str, Parse]] = {
+    topics.TRANSACTIONS.name: lambda keys, values, _: transaction_columns(keys, values, _TRANSACTIONS_SCHEMA),
+    topics.LABELS.name: _each(_LABELS_SCHEMA, lambda key, value, _: parse_label(value, key)),
+    topics.ALERTS.name: _each(_ALERTS_SCHEMA, lambda _key, value, _: parse_alert(value)),
+    topics.DISPOSITIONS.name: _each(_DISPOSITIONS_SCHEMA, lambda _key, value, _: parse_disposition(value)),
+}
+_DEAD_LETTERS: Final = _each(_DEAD_LETTERS_SCHEMA, lambda _key, _value, headers: _parse_dead_letter(headers))
+
+
 def chunk_for(topic: str, first: int, marks: OriginMarks) -> Chunk:
     """An empty chunk for a topic, beginning at offset `first`."""
     if topic in _PACKED:
         return PackedChunk(first, marks, *_PACKED[topic])
-    if topic == topics.TRANSACTIONS.name:
-        return RawChunk(first, marks, _TRANSACTIONS_SCHEMA, lambda r: parse_transaction(r.value, r.key))
-    if topic == topics.LABELS.name:
-        return RawChunk(first, marks, _LABELS_SCHEMA, lambda r: parse_label(r.value, r.key))
-    if topic == topics.ALERTS.name:
-        return RawChunk(first, marks, _ALERTS_SCHEMA, lambda r: parse_alert(r.value))
-    if topic == topics.DISPOSITIONS.name:
-        return RawChunk(first, marks, _DISPOSITIONS_SCHEMA, lambda r: parse_disposition(r.value))
-    return RawChunk(first, marks, _DEAD_LETTERS_SCHEMA, _parse_dead_letter)
+    return RawChunk(first, marks, _RAW.get(topic, _DEAD_LETTERS))

@@ -38,6 +38,7 @@ from trainer.settings import TrainerSettings
 
 GROUP: Final = "trainer"
 LOOK_S: Final = 1.0
+_POLL_MS: Final = 500  # what comes by HTTP waits so long; a message of `control` does not
 _OFFSETS_MS_MAX: Final = 5_000
 
 log = structlog.get_logger("trainer")
@@ -178,7 +179,7 @@ def _wired(
     needs_days = settings.validation_days + 2 * settings.label_delay_days + 1
     schedule = Schedule(settings.train_every_days, settings.train_share_max, settings.train_settle_s, needs_days)
     nights = Nights(schedule, clock, service, covered_ms(history))
-    jobs = NightlyJobs(lake)
+    jobs = NightlyJobs(lake, settings.train_settle_s)
 
     def ended(run: TrainingRun, took_s: float) -> None:
         nights.ended(run, took_s)
@@ -213,7 +214,7 @@ def _consumer(settings: TrainerSettings) -> KafkaConsumer:
 
 
 def _take_requests(consumer: KafkaConsumer, service: TrainService) -> None:
-    polled = consumer.poll(timeout_ms=250)
+    polled = consumer.poll(timeout_ms=_POLL_MS)
     for record in [record for batch in polled.values() for record in batch]:
         try:
             request = parse_control_request(record.value)

@@ -66,7 +66,8 @@ class TrainerSettings(StackSettings):
     train_settle_s: float = Field(
         20,
         ge=0,
-        description="no scheduled training while the stream passes a midnight in less real time than that: it catches up",
+        description="no scheduled training and no nightly snapshot while the stream passes a midnight in less real time than "
+        "that: it catches up",
     )
     train_archive_wait_s: float = Field(
         60, ge=0, description="longest that a training waits until the lake has what the log had when it was asked"

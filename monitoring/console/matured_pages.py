@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
@@ -92,10 +93,10 @@ class MaturedPages:
         return {**values, "horizon_ms": self._terms.horizon_ms, "alerts_per_day_max": self._terms.alerts_per_day_max}
 
     def _budget(self, found: Period) -> dict[str, Any] | None:
-        versions = [v for p, v in zip(found.path, found.version, strict=True) if p == STREAMING]
+        versions = Counter(found.version[found.path == STREAMING].tolist())
         if not versions:
             return None
-        version = max(set(versions), key=versions.count)
+        version = versions.most_common(1)[0][0]
         rows, weight = _rows_of(found, STREAMING, version)
         return {
             "version": version,
@@ -105,7 +106,7 @@ class MaturedPages:
 
 
 def _rows_of(found: Period, path: str, version: str) -> tuple[Matured, Floats]:
-    mine = np.array([p == path and v == version for p, v in zip(found.path, found.version, strict=True)], np.bool_)
+    mine = (found.path == path) & (found.version == version)
     rows = found.rows.take(mine)
     return rows, measures.weights(rows, found.hides_declined)
 

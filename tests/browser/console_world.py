@@ -212,7 +212,7 @@ def _lake(lake: Lake, made: Sequence[Transaction]) -> None:
             "vector": rows[at : at + packed.ROWS_MAX],
         }
         raw = packed.pack(packed.VECTORS, columns, {"feature_hash": FEATURE_HASH})
-        chunk.add(LogRecord(offset, None, raw, NOW_MS, []))
+        chunk.take([LogRecord(offset, None, raw, NOW_MS, [])])
     lake.write_chunk(
         topics.FEATURES.name, 0, (chunk.first, chunk.next), chunk.frame(), chunk.marks.marks, chunk.feature_hash
     )

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adapters.kafka_admin import ensure_topics
 from adapters.ports import free_ports
 from fraud.labels import Label
-from monitoring.evaluation_store import TABLES, VERSION, EvaluationStore, key_of
+from monitoring.evaluation_store import SCORE, TABLES, VERSION, EvaluationStore, key_of
 from monitoring.journal import Journal, Source, open_for_reading
 from tests.conftest import own_server
 from tests.integration.log_writer import write
@@ -135,12 +136,16 @@ def metrics_of(port: int) -> str:
 def check_tables(path: Path, made: list, told: list[Label]) -> None:  # type: ignore[type-arg]
     """Every row that is young enough to be kept stands once, with its newest label."""
     with open_for_reading(path) as db:
-        (oldest,) = db.execute("SELECT min(occurred_at_ms) FROM score").fetchone()
-        stored = db.execute("SELECT origin_offset, score, amount_minor, decision FROM score").fetchall()
+        blocks = db.execute("SELECT scores FROM block").fetchall()
+        stored = np.concatenate([np.frombuffer(scores, SCORE) for (scores,) in blocks])
         verdicts = dict(db.execute("SELECT transaction_key, is_fraud FROM label"))
+    oldest = int(stored["occurred_at_ms"].min())
     kept = [r for r in made if r.at_ms >= oldest]
     assert len(kept) > len(made) // 2
-    assert sorted(stored) == [(r.offset, r.score, r.amount, r.decision) for r in kept]
+    columns = ("origin_offset", "score", "amount_minor", "decision")
+    assert sorted(zip(*(stored[name].tolist() for name in columns), strict=True)) == [
+        (r.offset, r.score, r.amount, r.decision) for r in kept
+    ]
     newest = {key_of(label.card_id, label.transaction_id): int(label.is_fraud) for label in told}
     assert {k: v for k, v in newest.items() if k in verdicts} == verdicts
     assert set(verdicts) >= {

@@ -30,7 +30,7 @@ def put(lake: Lake, topic: str, records: list[tuple[bytes, bytes]]) -> None:
     for first in range(0, len(records), 250):
         chunk = chunk_for(topic, first, OriginMarks())
         for i, (key, value) in enumerate(records[first : first + 250]):
-            chunk.add(LogRecord(first + i, key, value, 0))
+            chunk.take([LogRecord(first + i, key, value, 0)])
         lake.write_chunk(topic, 0, (chunk.first, chunk.next), chunk.frame(), {})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from sqlite3 import IntegrityError
 from typing import Any
 
 import numpy as np
@@ -172,8 +173,10 @@ def test_a_row_that_passes_the_marks_twice_is_an_error(tmp_path: Path) -> None:
     store = EvaluationStore(Journal(tmp_path / "e.sqlite", TABLES, VERSION))
     batch = unpack(packed(MADE[:3]), (SCORES,))
     store.add_scores(0, batch)
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(IntegrityError, match="at or below offset 2: the origin marks ought to have dropped it"):
         store.add_scores(0, batch)
+    with pytest.raises(IntegrityError):  # within one call too
+        store.add_scores(1, batch, batch)
 
 
 def test_benchmark_labels_hide_nothing(tmp_path: Path) -> None:
@@ -219,3 +222,92 @@ def test_the_report_has_the_promise_beside_what_was_delivered(tmp_path: Path) ->
     assert "declined and never labelled" in text
     assert promised(promise) == {"auc": 0.91, "ap": 0.62, "card_precision": 0.33}
     assert replace(found, delivered=()).delivered == ()
+
+
+def test_an_evaluation_that_costs_much_is_followed_by_a_rest(tmp_path: Path) -> None:
+    now, used = [0.0], [0.0]
+    journal = Journal(tmp_path / "e.sqlite", TABLES, VERSION)
+    silent: Any = Silent()
+
+    def cpu_s() -> float:
+        used[0] += 2.0  # of each evaluation: it is asked before and after
+        return used[0]
+
+    evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0], cpu_s=cpu_s)
+    evaluations = []
+    for second in range(100):
+        now[0] = float(second)
+        row = replace(MADE[second], at_ms=BEGIN_MS + second * DAY_MS)  # a new day, each time a reason
+        evaluator.take(Source("scores", 0), [Record("scores", second, None, packed([row]))])
+        evaluator._has_news = True
+        before = used[0]
+        evaluator.step()
+        evaluations += [second] if used[0] > before else []
+    assert evaluations == [0, 40, 80], "2 s of CPU every 40 s"
+
+
+class Silent:
+    """A follower that has nothing more to give."""
+
+    def poll(self) -> list[tuple[Source, list[Record]]]:
+        return []
+
+    def show_lag(self) -> None:
+        """Nothing to show."""
+
+
+def test_only_what_changes_the_evaluated_days_is_a_reason_to_evaluate_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations: list[Evaluation | None] = []
+
+    def counted(*arguments: Any) -> Evaluation | None:
+        evaluations.append(evaluate(*arguments))
+        return evaluations[-1]
+
+    monkeypatch.setattr("monitoring.evaluator.evaluate", counted)
+    now = [0.0]
+    journal = Journal(tmp_path / "e.sqlite", TABLES, VERSION)
+    silent: Any = Silent()
+    evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0], cpu_s=lambda: 0.0)
+
+    def again(topic: str, values: list[tuple[bytes | None, bytes]]) -> int:
+        """How many evaluations there were once these records have come."""
+        records = [Record(topic, i, key, value) for i, (key, value) in enumerate(values)]
+        evaluator.take(Source(topic, 0), records)
+        evaluator._has_news = True
+        now[0] += 10.0
+        evaluator.step()
+        return len(evaluations)
+
+    last_ms = MADE[-2].at_ms  # the newest row comes later
+    of_the_days = next(label for label in labels(MADE) if label.occurred_at_ms > last_ms - 12 * DAY_MS)
+    too_young = next(label for label in labels(MADE) if label.occurred_at_ms > last_ms - 5 * DAY_MS)
+    assert again("scores", [(None, packed(MADE[i : i + 50])) for i in range(0, len(MADE) - 50, 50)]) == 1
+    assert again("scores", [(None, packed(MADE[-50:-1]))]) == 1
+    assert again("labels", [(too_young.terminal_id.encode(), too_young.to_json())]) == 1
+    assert again("labels", [(of_the_days.terminal_id.encode(), of_the_days.to_json())]) == 2
+    assert again("truth", [(None, truths(MADE)[0].to_json())]) == 3
+    next_day = replace(MADE[-1], at_ms=last_ms + DAY_MS)
+    assert again("scores", [(None, packed([next_day]))]) == 4
+    assert again("labels", [(None, b"")]) == 4
+    open_book = replace_source(too_young)
+    assert again("labels", [(open_book.terminal_id.encode(), open_book.to_json())]) == 5
+    assert evaluations[-1] == evaluate(journal.connection, TERMS) != evaluations[-2]
+
+
+def test_what_is_older_than_any_evaluation_leaves_and_nothing_else_does(tmp_path: Path) -> None:
+    store = EvaluationStore(Journal(tmp_path / "e.sqlite", TABLES, VERSION))
+    for i in range(0, len(MADE), 70):
+        part = [r for r in MADE[i : i + 70] if r.version == MADE[i].version]
+        store.add_scores(0, unpack(packed(part), (SCORES,)))
+    added = {r.at_ms for r in MADE} & set(stored_times(store))
+    before_ms = MADE[1000].at_ms  # within a block
+    store.forget(before_ms)
+    assert stored_times(store) == sorted(at_ms for at_ms in added if at_ms >= before_ms)
+
+
+def stored_times(store: EvaluationStore) -> list[int]:
+    found = store.period(0, 2**60).rows.occurred_at_ms
+    assert isinstance(found, np.ndarray)
+    return [int(at_ms) for at_ms in found]

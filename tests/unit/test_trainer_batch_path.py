@@ -154,6 +154,9 @@ def test_the_newest_midnight_is_one_that_event_time_has_passed(tmp_path: Path) -
     assert newest_midnight(lake) == BEGIN_MS + DAY_MS, "the slowest partition decides"
 
 
+SETTLE_S = 5.0
+
+
 class FakeProcess:
     """A process that ends when it is told to."""
 
@@ -170,7 +173,7 @@ class Machine:
     def __init__(self, lake: Lake) -> None:
         self.now = 0.0
         self.started: list[tuple[list[str], FakeProcess]] = []
-        self.jobs = NightlyJobs(lake, self.start, lambda: self.now)
+        self.jobs = NightlyJobs(lake, SETTLE_S, self.start, lambda: self.now)
 
     def start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         process: Any = FakeProcess()
@@ -203,6 +206,29 @@ def test_each_midnight_that_passes_is_made_once_and_a_failed_one_again(tmp_path:
     passed(lake, 5, 1)
     assert machine.step()[2:] == [], "after one it rests as long as it took"
     assert machine.step(RETRY_S)[2:] == [["snapshot", "--as-of", str(BEGIN_MS + 5 * DAY_MS)]], "only the newest"
+
+
+def test_a_stream_that_catches_up_gets_its_snapshot_when_it_has_slowed_down(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    machine = Machine(lake)
+
+    def nights_after(day: int, seconds: float) -> list[int]:
+        """The nights that were begun when `day` has passed so many seconds after the last step; each job ends at once."""
+        passed(lake, day, day - 3)
+        begun = machine.step(seconds)
+        machine.started[-1][1].code = 0
+        machine.step(0)
+        return [(int(arguments[2]) - BEGIN_MS) // DAY_MS for arguments in begun]
+
+    assert nights_after(3, 1) == [3], "the first that is seen"
+    for day in range(4, 10):
+        assert nights_after(day, SETTLE_S - 1) == [3], "each would be out of date"
+    machine.step(SETTLE_S - 1)
+    assert len(machine.started) == 1, "it may go on at once"
+    assert machine.step(1)[1:] == [["snapshot", "--as-of", str(BEGIN_MS + 9 * DAY_MS)]]
+    machine.started[-1][1].code = 0
+    machine.step(0)
+    assert nights_after(10, SETTLE_S) == [3, 9, 10], "a night that lasts is made at once"
 
 
 def test_after_a_training_run_this_paths_model_is_trained_beside_the_nights(tmp_path: Path) -> None:

@@ -56,12 +56,38 @@ def newest_midnight(lake: Lake) -> int | None:
 
     Event time is when most of the newest file was sent: a single sender whose clock is a year ahead moves no midnight.
     """
-    newest = []
-    for partition in lake.partitions(topics.TRANSACTIONS.name):
-        if files := lake.files(topics.TRANSACTIONS.name, partition):
-            sent = pl.scan_parquet(files[-1].path).select(_MOST).collect().item()
-            newest += [] if sent is None else [int(sent)]
-    return midnight_before(min(newest)) if newest else None
+    return _midnight_of([_sent_ms(path) for path in _newest_files(lake)])
+
+
+def _newest_files(lake: Lake) -> list[Path]:
+    """The newest file of each partition of transactions that has one."""
+    partitions = lake.partitions(topics.TRANSACTIONS.name)
+    return [files[-1].path for p in partitions if (files := lake.files(topics.TRANSACTIONS.name, p))]
+
+
+def _sent_ms(path: Path) -> int | None:
+    """When most of a file's rows had been sent; None for one without rows."""
+    sent = pl.scan_parquet(path).select(_MOST).collect().item()
+    return None if sent is None else int(sent)
+
+
+def _midnight_of(sent: list[int | None]) -> int | None:
+    known = [sent_ms for sent_ms in sent if sent_ms is not None]
+    return midnight_before(min(known)) if known else None
+
+
+class NewestMidnight:
+    """newest_midnight, asked again and again: a file never changes, so what was read of the newest one is remembered."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._sent: dict[Path, int | None] = {}
+
+    def __call__(self) -> int | None:
+        """See newest_midnight. Raises LakeGapError, OSError."""
+        newest = _newest_files(self._lake)
+        self._sent = {path: self._sent[path] if path in self._sent else _sent_ms(path) for path in newest}
+        return _midnight_of(list(self._sent.values()))
 
 
 @dataclass(frozen=True, slots=True)

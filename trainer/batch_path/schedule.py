@@ -2,7 +2,8 @@
 
 Rule 1. Each job is a niced process of its own, one of a kind at a time; it ends with this service (it holds the other end of stdin).
 Rule 2. Of several midnights that have passed only the newest is made: the others would never be joined.
-        After one it rests as long as it took: a stream that catches up passes a midnight every second.
+        None is made while the stream passes midnights in less real time than `settle_s` each: it catches up, and each would be
+        out of date before it stands. After one it rests as long as it took.
 Rule 3. A job that fails is counted, said, and tried again after RETRY_S; it touches no other run.
 """
 
@@ -21,7 +22,8 @@ import structlog
 from adapters.lake import Lake, LakeGapError
 from adapters.telemetry import counter, gauge
 from fraud import metrics
-from trainer.batch_path.nights import newest_midnight
+from fraud.windows import DAY_MS
+from trainer.batch_path.nights import NewestMidnight
 
 LOOK_S: Final = 1.0
 RETRY_S: Final = 30.0
@@ -50,17 +52,22 @@ def start_job(arguments: Sequence[str]) -> subprocess.Popen[str]:
 
 
 class NightlyJobs:
-    """`step` is called by the service's loop; it never blocks."""
+    """`step` is called by the service's loop; it never blocks. settle_s: real time that a night must last; 0: any."""
 
     def __init__(
         self,
         lake: Lake,
+        settle_s: float,
         start: Callable[[Sequence[str]], subprocess.Popen[str]] = start_job,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lake = lake
         self._start = start
         self._clock = clock
+        self._settle_s = settle_s
+        self._newest = NewestMidnight(lake)
+        self._seen_ms: int | None = None
+        self._seen_at = 0.0
+        self._settles_at = 0.0
         self._look_at = 0.0
         self._published_ms = -1
         self._is_training_due = False
@@ -101,11 +108,25 @@ class NightlyJobs:
     def _due(self) -> int | None:
         """The newest midnight that has passed and has no snapshot yet."""
         try:
-            newest = newest_midnight(self._lake)
+            newest = self._newest()
         except (LakeGapError, OSError) as error:
             log.warning("no snapshot can be made", reason=str(error))
             return None
-        return newest if newest is not None and newest > self._published_ms else None
+        if newest is None or newest <= self._published_ms or not self._is_settled(newest):
+            return None
+        return newest
+
+    def _is_settled(self, newest_ms: int) -> bool:
+        """Whether midnights pass slowly enough for a snapshot to be of use; the first one that is seen always does."""
+        now = self._clock()
+        if newest_ms != self._seen_ms:
+            if (
+                self._seen_ms is not None
+                and now - self._seen_at < self._settle_s * (newest_ms - self._seen_ms) / DAY_MS
+            ):
+                self._settles_at = now + self._settle_s
+            self._seen_ms, self._seen_at = newest_ms, now
+        return now >= self._settles_at
 
     def _started(self, arguments: Sequence[str], midnight_ms: int) -> Job | None:
         try:
