@@ -84,8 +84,10 @@ def live_day(terminal: Terminal, day: int) -> None:
     producer = KafkaProducer(bootstrap_servers=terminal.state().servers["kafka"].address, acks="all")
     try:
         for request in (
-            SetClock(f"stop-{day}", 0, SPEED_MAX, paused=True, event_time_ms=midnight_ms(day), cards=CARDS),
-            StartScenario(f"wave-{day}", 0, "card-testing", cards=40, minutes=30.0),
+            SetClock(
+                f"stop-{day}", midnight_ms(day), SPEED_MAX, paused=True, event_time_ms=midnight_ms(day), cards=CARDS
+            ),
+            StartScenario(f"wave-{day}", midnight_ms(day), "card-testing", cards=40, minutes=30.0),
         ):
             producer.send(topics.CONTROL.name, request.to_json()).get(timeout=WAIT_S)
     finally:
