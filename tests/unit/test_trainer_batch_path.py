@@ -6,10 +6,12 @@ Rule 1. Fraud shows in the amount alone, as in labelled_lake.py: the request's o
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -22,6 +24,7 @@ from fraud.features import FEATURE_HASH, NAMES
 from fraud.switches import META
 from fraud.windows import DAY_MS, HOUR_MS
 from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, silent, table
+from trainer.batch_path import schedule
 from trainer.batch_path.learn import train_batch_path
 from trainer.batch_path.nights import Nights, NoNightError, SnapshotFiles, history, newest_midnight, nightly
 from trainer.batch_path.schedule import RETRY_S, NightlyJobs
@@ -222,6 +225,21 @@ def test_each_midnight_that_passes_is_made_once_and_a_failed_one_again(tmp_path:
     passed(lake, 5, 1)
     assert machine.step()[2:] == [], "after one it rests as long as it took"
     assert machine.step(RETRY_S)[2:] == [["snapshot", "--as-of", str(BEGIN_MS + 5 * DAY_MS)]], "only the newest"
+
+
+def test_threads_of_a_job_that_wait_for_each_other_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments: list[dict[str, str]] = []
+
+    def started(command: list[str], **how: Any) -> SimpleNamespace:
+        environments.append(how["env"])
+        return SimpleNamespace(pid=os.getpid())
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setenv("FRAUD_STATE_DIR", "here")
+    schedule.start_job(["snapshot"])
+    assert environments[0]["OMP_WAIT_POLICY"] == "passive"
+    assert environments[0]["FRAUD_STATE_DIR"] == "here"
 
 
 def test_after_a_training_run_this_paths_model_is_trained_beside_the_nights(tmp_path: Path) -> None:
