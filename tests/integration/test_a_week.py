@@ -1,6 +1,6 @@
 """A week of the world through the whole stack on the simulated clock, night by night, as a person would watch it.
 
-Rule 1. A history has three waves of card testing: the first is learned from, the second proves the first champion, the third refuses
+Rule 1. A history has four waves of card testing: the first is learned from, the second proves the first champion, the others refuse
         whoever is no better. In the live week cards are tested every day, so whoever decides has frauds to deliver on.
 Rule 2. In the live week each night trains on what is known; the gate promotes and refuses, a person overrules it and rolls back.
         Persons act only after a night that changed nothing: whoever had the role has then decided a whole day.
@@ -9,8 +9,8 @@ Rule 4. What is checked (week_record.py) is checked for being able to fail: a we
 Rule 5. Nothing depends on how fast the machine is: labels are known after exactly seven days, waves have their names and moments, a
         night before the first one that is wanted has too few rows, and a day waits until the scorer has the champion.
 
-    day        3        18      21      27 ....... 33  34      42
-    wave       W        W       W       W W W W W W W  W
+    day        3        18  21  24      27 ....... 33  34      42
+    wave       W        W   W   W       W W W W W W W  W
     night 27   (learns: 0 .. 9)(17 .. 19)              | no night counts any more; labels mature
 """
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(2400)
 WAIT_S = 300.0
 CARDS = 600
 WORLD = ("world", "stream", "--cards", str(CARDS), "--seed", "2", "--benchmark-labels")
-WAVES = (3, 18, 21)  # days of the history on which cards are tested
+WAVES = (3, 18, 21, 24)  # days of the history on which cards are tested: each night's three days of measuring have one
 FIRST_NIGHT = 27  # it learns from days 0 .. 9 and is measured on 17 .. 19; the published fit learns from all of these
 NIGHTS = 7
 MATURE_DAYS = 8  # after the week and the day after it: all their labels are known
