@@ -21,6 +21,8 @@ import msgspec
 from fraud.control import Retrain
 
 NICENESS: Final = 10
+# Threads that wait for each other sleep: niced ones that spin would wait for one that gets no processor.
+QUIET_THREADS: Final = {"OMP_WAIT_POLICY": "passive"}
 
 
 class StageLine(msgspec.Struct, frozen=True):
@@ -63,8 +65,7 @@ def start_run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # Threads that wait for each other sleep: niced ones that spin would wait for one that gets no processor.
-        env={"OMP_WAIT_POLICY": "passive", **os.environ},
+        env={**QUIET_THREADS, **os.environ},
     )
     os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     return listened_to(Run(request, process, clock()))

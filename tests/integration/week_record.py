@@ -31,8 +31,8 @@ class Week:
     paths: Values
 
 
-def read_week(terminal: Terminal, nights_ms: tuple[int, ...]) -> Week:
-    """Ask the commands, and the registry for what it remembers of its roles."""
+def read_week(terminal: Terminal, nights_ms: tuple[int, ...], changes: int) -> Week:
+    """Ask the commands, and the registry for what it remembers of its roles: its first `changes`, which are the week's."""
     store = ModelStore(terminal.folder / ".fraudstream" / "models")
     listed: list[Values] = json.loads(terminal.fraudstream("models", "list", "--json").stdout)
     return Week(
@@ -41,7 +41,7 @@ def read_week(terminal: Terminal, nights_ms: tuple[int, ...]) -> Week:
         listed=listed,
         text=terminal.fraudstream("models", "list").stdout,
         gates={row["version"]: msgspec.to_builtins(store.manifest(row["version"]).gate) for row in listed},
-        changes=msgspec.to_builtins(store.changes()),
+        changes=msgspec.to_builtins(store.changes())[:changes],
         paths=json.loads(terminal.fraudstream("paths", "--json").stdout),
     )
 

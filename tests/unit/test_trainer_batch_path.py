@@ -5,10 +5,13 @@ Rule 1. Fraud shows in the amount alone, as in labelled_lake.py: the request's o
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -18,8 +21,10 @@ from adapters.lake import Lake
 from adapters.model_store import Aliases, ModelStore
 from fraud.batch_features import BATCH_HASH, BATCH_KIND, BATCH_NAMES
 from fraud.features import FEATURE_HASH, NAMES
+from fraud.switches import META
 from fraud.windows import DAY_MS, HOUR_MS
-from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, silent, table
+from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, silent, table
+from trainer.batch_path import schedule
 from trainer.batch_path.learn import train_batch_path
 from trainer.batch_path.nights import Nights, NoNightError, SnapshotFiles, history, newest_midnight, nightly
 from trainer.batch_path.schedule import RETRY_S, NightlyJobs
@@ -87,6 +92,23 @@ def test_the_same_rows_again_give_no_other_champion(place: Place) -> None:
     assert again.outcome == "rejected"
     assert trained.version in again.reason
     assert store.aliases().batch_champion == trained.version
+
+
+def test_transactions_served_under_a_switch_are_left_out_and_counted(place: Place, tmp_path: Path) -> None:
+    _, _, files, control = place
+    lake = lake_of(tmp_path)
+    (file,) = lake.files("features")
+    switched = pl.when(pl.int_range(ROWS) % 10 == 0).then(pl.lit("float-sums")).alias(META)
+    marked = pl.read_parquet(file.path).with_columns(switched)
+    lake.write_chunk("features", 0, (file.first, file.next), marked, {}, file.feature_hash)
+    said: list[str] = []
+    store = ModelStore(tmp_path / "models")
+    made = train_batch_path(lake, store, files, PLAN, lambda stage, percent, detail: said.append(detail))
+    told = json.loads((tmp_path / "models" / made.version / "metrics.json").read_bytes())
+    assert told["served_under_switches_left_out"] == ROWS // 10
+    assert f", {ROWS // 10} served under a break-it switch left out" in said[0]
+    left = control.manifest.trained_on.rows - made.manifest.trained_on.rows
+    assert left == pytest.approx(control.manifest.trained_on.rows / 10, abs=2)
 
 
 def test_rows_learn_from_the_night_before_them_and_each_night_is_kept(place: Place) -> None:
@@ -229,6 +251,21 @@ def test_a_stream_that_catches_up_gets_its_snapshot_when_it_has_slowed_down(tmp_
     machine.started[-1][1].code = 0
     machine.step(0)
     assert nights_after(10, SETTLE_S) == [3, 9, 10], "a night that lasts is made at once"
+
+
+def test_threads_of_a_job_that_wait_for_each_other_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments: list[dict[str, str]] = []
+
+    def started(command: list[str], **how: Any) -> SimpleNamespace:
+        environments.append(how["env"])
+        return SimpleNamespace(pid=os.getpid())
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setenv("FRAUD_STATE_DIR", "here")
+    schedule.start_job(["snapshot"])
+    assert environments[0]["OMP_WAIT_POLICY"] == "passive"
+    assert environments[0]["FRAUD_STATE_DIR"] == "here"
 
 
 def test_after_a_training_run_this_paths_model_is_trained_beside_the_nights(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Rule 1. A row's vector is the snapshot of the midnight before it; a label counts
 Rule 2. It takes the place of this path's champion when it is better by more than noise on rows neither has learned from; the first
         one must beat the rules of this path.
 Rule 3. It never becomes the champion that decides: its kind is another.
+Rule 4. A transaction that was served under a break-it switch is left out, and counted, as in the other path's training: both learn
+        from the same rows.
 """
 
 from __future__ import annotations
@@ -39,13 +41,14 @@ from fraud.windows import DAY_MS
 from trainer.batch_path.nights import Nights, SnapshotFiles
 from trainer.batch_path.vectors import vectors_for
 from trainer.calibration import folded
-from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_of, point_in_time_join
+from trainer.dataset import Rows, TrainRefusedError, check_enough, declined_of, point_in_time_join, without_switched
 from trainer.evaluate import measure, threshold_for_budget
 from trainer.fit import fit, from_bytes, score, to_bytes
 from trainer.gate import FRAUD_MIN, PROMOTED, REJECTED, comparison
 from trainer.ladder import Climbed, grow
 from trainer.measures import JudgedRows, measured
 from trainer.promise import canaries, known_frauds, promise_of
+from trainer.soundness import times_of
 from trainer.train import Report, Trained, TrainPlan, moment
 
 _SEED: Final = 7
@@ -67,11 +70,12 @@ class _Period:
 def train_batch_path(lake: Lake, store: ModelStore, files: SnapshotFiles, plan: TrainPlan, report: Report) -> Trained:
     """Run the plan. Raises TrainRefusedError when there is too little to learn from."""
     split = plan.split
-    rows = _labelled_rows(lake, plan)
+    rows, switched = _labelled_rows(lake, plan)
+    hidden = f", {switched} served under a break-it switch left out" if switched else ""
     report(
         "join",
         10,
-        f"{len(rows)} labelled transactions, {rows.fraud} fraud, labels known before {moment(plan.as_of_ms)}",
+        f"{len(rows)} labelled transactions, {rows.fraud} fraud, labels known before {moment(plan.as_of_ms)}{hidden}",
     )
     nights = Nights(lake, files, split.from_ms, split.as_of_ms)
     everything = _Period(rows, vectors_for(rows.frame, nights))
@@ -90,25 +94,30 @@ def train_batch_path(lake: Lake, store: ModelStore, files: SnapshotFiles, plan: 
     report("fit-final", 70, f"{len(final.rows)} rows, {final.rows.fraud} fraud")
     grown = fit(final.vectors, final.rows.is_fraud, replace(plan.params, rounds=climbed.rounds), BATCH_NAMES)
     booster = folded(grown, climbed.calibration)
-    trained = _publish(store, plan, final, judged, known_frauds(rows, split), booster, climbed, gate)
+    trained = _publish(store, plan, final, judged, known_frauds(rows, split), booster, climbed, gate, switched)
     report(gate.outcome, 100, f"{trained.version} (batch path): {gate.reason}")
     return trained
 
 
-def _labelled_rows(lake: Lake, plan: TrainPlan) -> Rows:
-    """Labelled rows in order of time with the request's own fields: of the served vector nothing else is taken."""
+def _labelled_rows(lake: Lake, plan: TrainPlan) -> tuple[Rows, int]:
+    """Labelled rows in order of time with the request's own fields: of the served vector nothing else is taken.
+
+    And how many transactions were left out, since they were served under a switch.
+    """
     split, at = plan.split, pl.col("occurred_at_ms")
     try:
         served = lake.scan(topics.FEATURES.name, FEATURE_HASH)
         labels = lake.scan(topics.LABELS.name).filter(pl.col("refused").is_null())
     except FileNotFoundError as error:
         raise TrainRefusedError(f"batch path: {error}; let transactions and labels stream first") from error
-    wanted = served.filter((at >= split.from_ms) & (at < split.as_of_ms)).select(
+    right, wrong = without_switched(served)
+    wanted = right.filter((at >= split.from_ms) & (at < split.as_of_ms)).select(
         "transaction_id", "card_id", "terminal_id", "occurred_at_ms", *REQUEST_NAMES
     )
     joined = point_in_time_join(wanted, labels, split.as_of_ms, plan.maturity, declined_of(lake, labels))
     seen = joined.filter(~pl.col("is_censored")).drop("is_censored")
-    return Rows(seen.sort("occurred_at_ms", maintain_order=True).collect())
+    switched = 0 if wrong is None else len(times_of(wrong, split.from_ms, split.as_of_ms))
+    return Rows(seen.sort("occurred_at_ms", maintain_order=True).collect()), switched
 
 
 def _between(everything: _Period, from_ms: int, to_ms: int, known_before_ms: int) -> _Period:
@@ -161,6 +170,7 @@ def _publish(
     booster: xgb.Booster,
     climbed: Climbed,
     gate: Gate,
+    switched: int,
 ) -> Trained:
     split = plan.split
     found, remained = measure(judged, known)
@@ -170,6 +180,7 @@ def _publish(
     files = {MODEL_FILE: to_bytes(booster)}
     numbers = {
         "promise": promise, "gate": gate, "thresholds": thresholds, "calibration": climbed.calibration, "stopping": climbed.stopping,
+        "served_under_switches_left_out": switched,
     }  # fmt: skip
     files[METRICS_FILE] = msgspec.json.format(msgspec.json.encode(numbers))
     files[CARD_FILE] = _card(trained_on, promise, gate).encode()

@@ -24,6 +24,7 @@ from adapters.telemetry import counter, gauge
 from fraud import metrics
 from fraud.windows import DAY_MS
 from trainer.batch_path.nights import NewestMidnight
+from trainer.run_process import QUIET_THREADS
 
 LOOK_S: Final = 1.0
 RETRY_S: Final = 30.0
@@ -45,7 +46,10 @@ class Job:
 def start_job(arguments: Sequence[str]) -> subprocess.Popen[str]:
     """Start `python -m trainer ...`, which ends when this process does. Raises OSError when the machine refuses."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *arguments, "--tethered"], stdin=subprocess.PIPE, text=True
+        [sys.executable, "-m", "trainer", *arguments, "--tethered"],
+        stdin=subprocess.PIPE,
+        text=True,
+        env={**QUIET_THREADS, **os.environ},
     )
     os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
     return process
