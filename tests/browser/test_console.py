@@ -357,6 +357,36 @@ def test_alertmanagers_message_stands_on_health_with_its_runbook_until_it_has_re
     assert stage.console.ask("POST", "/api/alertmanager", {**said, "origin": stage.console.address}, body)[0] == 403
 
 
+@pytest.mark.parametrize("answer", ["abort", "500", "not a module"])
+def test_a_chart_that_cannot_be_drawn_says_so_and_the_next_page_tries_again(
+    stage: Stage, browser: Any, answer: str
+) -> None:
+    context = browser.new_context(viewport=WIDE, reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    complaints = complaints_of(page)
+    refusals = {
+        "abort": lambda route: route.abort(),
+        "500": lambda route: route.fulfill(status=500, body="no"),
+        "not a module": lambda route: route.fulfill(content_type="text/javascript", body="export default ("),
+    }
+    page.route("**/vendor/uplot.js", refusals[answer])
+    page.goto(stage.console.address + PAGES["budget"])
+    page.get_by_text("This chart could not be drawn").first.wait_for()
+    page.locator(".connection.good").wait_for()  # the rest of the page lives
+    assert page.locator(".chart canvas").count() == 0
+    assert [each for each in complaints if "500" not in each] == []
+    page.unroute("**/vendor/uplot.js")
+    if answer == "abort":
+        # What was never answered is fetched anew by the next chart; a browser keeps what was answered until a reload.
+        page.locator('nav a[href="/paths"]').click()
+    else:
+        page.reload()
+    page.wait_for_selector(".chart canvas")
+    assert page.get_by_text("This chart could not be drawn").count() == 0
+    context.close()
+
+
 @pytest.fixture
 def switched_on(stage: Stage) -> Iterator[None]:
     """A switch is on meanwhile: banner and page show it."""
