@@ -27,12 +27,12 @@ from producer.world.days import BEGIN_MS
 from tests.integration.faults.logs import read_logs
 from tests.integration.terminal import Terminal
 
-WORLD = ("world", "stream", "--cards", "2000", "--drift", "late_share=0.05")  # two switches show with late ones only
-SPEED = "4320"  # three days a minute, some 50 transactions a second
+WORLD = ("world", "stream", "--cards", "1000", "--drift", "late_share=0.05")  # two switches show with late ones only
+SPEED = "4320"  # three days a minute, some 70 transactions a second
 SETTINGS = {
     "FRAUD_LABEL_DELAY_DAYS": "3",  # so that a history of two weeks is enough to learn from
     "FRAUD_VALIDATION_DAYS": "3",
-    "FRAUD_TRAIN_FRAUD_MIN": "3",
+    "FRAUD_TRAIN_FRAUD_MIN": "1",
     "FRAUD_TRAIN_ROWS_MIN": "300",
     "FRAUD_TRAIN_EVERY_DAYS": "0",  # a person alone asks for trainings
     "FRAUD_DRIFT_RETRAIN": "false",

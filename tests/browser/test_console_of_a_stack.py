@@ -44,6 +44,7 @@ class Visit:
     def picture(self, name: str) -> None:
         if folder := os.environ.get("FRAUD_TEST_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.evaluate("scrollTo(0, 0)")  # else what sticks to the window hangs in the picture's middle
             self.page.screenshot(path=Path(folder) / f"stack-{name}.png", full_page=True)
 
 

@@ -32,7 +32,7 @@ function Stage({ stage, signs, world }) {
   const absent = stage.key !== "producer" ? "does not answer" : world ? "runs, and shows no metrics here" : "no world is running";
   return html`<div class=${`stage ${down && stage.key !== "producer" ? "bad" : ""}`}>
     <h3>${stage.name}</h3>
-    ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} <small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small></div>`}
+    ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} ${format.known(rate) && html`<small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small>`}</div>`}
     ${!down && html`<dl>${rows.map(([label, value]) => html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`}
   </div>`;
 }
@@ -53,6 +53,7 @@ function Flow({ points }) {
   const times = points.map((point) => point[0] / 1000);
   const column = (i) => points.map((point) => point[i]);
   if (points.length < 2) return html`<${Card} title="The last half hour"><${Empty} title="Not enough yet">A point comes every two seconds.<//><//>`;
+  if (!points.some((point) => format.known(point[1]))) return html`<${Card} title="The last half hour"><${Empty} title="Nothing was scored yet">Rate and latency are drawn from the first transaction on.<//><//>`;
   const newest = points.at(-1);
   return html`
     <${Card} title="Scored" aside="transactions a second, wall time"><${Chart} time series=${[{ name: "tx/s", colour: "accent" }]} data=${[times, column(1)]} label=${`Transactions scored a second over the last half hour; now ${format.rate(newest[1])}`} legend=${false} y=${{ range: (_, low, high) => [0, Math.max(1, high * 1.1)] }} /><//>

@@ -92,7 +92,7 @@ export function Paths() {
   const head = html`<div class="page-head"><h1>Two paths</h1><p class="muted">Features as of this payment, against features as of last midnight</p></div>`;
   if (fault && !value) return html`<div>${head}<${Fault} text=${fault} again=${again} /></div>`;
   if (!value) return html`<div>${head}<${Loading} what="Measuring the matured days" /></div>`;
-  if (value.reason) return html`<div>${head}<${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//><${Card} title="Freshness and cost"><${Cost} /><//></div>`;
+  if (value.reason) return html`<div>${head}<div class="stack"><${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//><${Card} title="Freshness and cost"><${Cost} /><//></div></div>`;
   const batch = value.delivered.some((each) => each.path !== "streaming");
   return html`<div>
     ${head}
