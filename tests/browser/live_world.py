@@ -32,6 +32,7 @@ SPEED = "4320"  # three days a minute, some 70 transactions a second
 SETTINGS = {
     "FRAUD_LABEL_DELAY_DAYS": "3",  # so that a history of two weeks is enough to learn from
     "FRAUD_VALIDATION_DAYS": "3",
+    "FRAUD_TRAIN_DAYS": "10",
     "FRAUD_TRAIN_FRAUD_MIN": "1",
     "FRAUD_TRAIN_ROWS_MIN": "300",
     "FRAUD_TRAIN_EVERY_DAYS": "0",  # a person alone asks for trainings
