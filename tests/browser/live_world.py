@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from adapters.backends.child import polled
 from adapters.ports import free_ports
 from cli.services import CODE_FOLDER
 from fraud import topics
@@ -27,7 +28,10 @@ from producer.world.days import BEGIN_MS
 from tests.integration.faults.logs import read_logs
 from tests.integration.terminal import Terminal
 
+_T = TypeVar("_T")
 WORLD = ("world", "stream", "--cards", "1000", "--drift", "late_share=0.05")  # two switches show with late ones only
+WAIT_S = 180.0
+LOOK_S = 0.4
 SPEED = "4320"  # three days a minute, some 70 transactions a second
 SETTINGS = {
     "FRAUD_LABEL_DELAY_DAYS": "3",  # so that a history of two weeks is enough to learn from
@@ -43,6 +47,14 @@ SETTINGS = {
     "FRAUD_PARITY_EVERY_S": "1",
     "FRAUD_PARITY_SAMPLE": "200",
 }
+
+
+def eventually(what: str, look: Callable[[], _T | None], seconds: float = WAIT_S) -> _T:
+    """What `look` gives as soon as it is something true; looked for seldom, for looking costs the stack its processor."""
+    for _ in polled(seconds, LOOK_S):
+        if found := look():
+            return found
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 def settings() -> dict[str, str]:

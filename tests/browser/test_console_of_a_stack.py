@@ -17,15 +17,13 @@ from typing import Any
 import pytest
 
 from fraud.switches import SWITCHES, Side
-from tests.browser.chromium import LOOKS, WAIT_MS, WIDE, complaints_of, faults_of_page
-from tests.browser.console_process import until
-from tests.browser.live_world import LiveWorld, settings
+from tests.browser.chromium import LOOKS, WIDE, complaints_of, faults_of_page
+from tests.browser.live_world import WAIT_S, LiveWorld, eventually, settings
 from tests.integration.terminal import Terminal, stack_up
 
 pytestmark = pytest.mark.timeout(900)
 HISTORY_DAYS = 14
 MATURE_DAYS = 8  # two whole days that the new version has decided, and three until their labels are mature; and room
-WAIT_S = WAIT_MS / 1000 * 2
 PAGES = ("live", "paths", "models", "world", "health", "budget", "break")
 
 
@@ -99,7 +97,7 @@ def a_burst_is_started_and_caught(visit: Visit) -> str:
         found = re.search(r"([\d,]+) of ([\d,]+)\s+([\d,]+) of", row.inner_text())
         return found is not None and int(found[3].replace(",", "")) >= 5
 
-    until("five cards of the burst have an alert", caught, WAIT_S)
+    eventually("five cards of the burst have an alert", caught)
     visit.picture("burst")
     return str(row.get_attribute("data-run"))
 
@@ -111,7 +109,7 @@ def an_alert_of_it_is_confirmed_and_its_label_arrives(visit: Visit, world: LiveW
     def declined() -> Any:
         return next((one for one in world.alerts_of(run_id) if one.decision == "decline"), None)
 
-    alert = until("a transaction of the burst is declined", declined, WAIT_S)
+    alert = eventually("a transaction of the burst is declined", declined)
     visit.go("live")
     page.get_by_role("searchbox").fill(alert.card_id)
     row = page.locator(f'tr[data-alert="{alert.alert_id}"]')
@@ -138,7 +136,7 @@ def the_console_dies_and_nothing_is_missed(visit: Visit, terminal: Terminal, wor
     known = len(world.alerts())
     os.kill(process.pid, signal.SIGKILL)
     page.locator(".connection.bad").wait_for()
-    until("alerts come meanwhile", lambda: len(world.alerts()) >= known + 5, WAIT_S)
+    eventually("alerts come meanwhile", lambda: len(world.alerts()) >= known + 5)
     page.locator(".connection.good").wait_for()
     ids = [alert.alert_id for alert in world.alerts()]
     since = ids[ids.index(before) :]
@@ -150,7 +148,7 @@ def the_console_dies_and_nothing_is_missed(visit: Visit, terminal: Terminal, wor
         there = set(page.locator("tr[data-alert]").evaluate_all("rows => rows.map(row => row.dataset.alert)"))
         return [each for each in since if each not in there]
 
-    until(f"all of {len(since)} alerts are on the page", lambda: not missed(), WAIT_S)
+    eventually(f"all of {len(since)} alerts are on the page", lambda: not missed())
     assert page.get_by_text("not shown here").count() == 0
 
 
@@ -163,18 +161,18 @@ def each_switch_moves_the_meter_and_off_is_zero(visit: Visit) -> None:
         found = re.match(r"[\d,]+", wrong.inner_text())
         return None if found is None else int(found[0].replace(",", ""))
 
-    until("the meter has measured, and nothing differs", lambda: differ() == 0, WAIT_S)
+    eventually("the meter has measured, and nothing differs", lambda: differ() == 0)
     for switch in SWITCHES:
         if switch.side is Side.TRAINING:
             continue
         lever = page.locator(f'[data-switch="{switch.name}"]')
         lever.get_by_role("switch").click()
         page.locator(".notice.broken").get_by_text(switch.name).wait_for()
-        until(f"vectors differ under {switch.name}", lambda: (differ() or 0) > 0, WAIT_S)
+        eventually(f"vectors differ under {switch.name}", lambda: (differ() or 0) > 0)
         visit.picture(switch.name)
         lever.get_by_role("switch").click()
         page.locator(".notice.broken").wait_for(state="detached")
-        until(f"nothing differs after {switch.name}", lambda: differ() == 0, WAIT_S)
+        eventually(f"nothing differs after {switch.name}", lambda: differ() == 0)
 
 
 def trained(visit: Visit) -> str:
@@ -193,10 +191,10 @@ def trained(visit: Visit) -> str:
             seen.add(state.inner_text())
         return bool(seen & {"running"}) and state.inner_text() in ("promoted", "rejected", "failed")
 
-    until("the training is seen to run, and ends", ended, 2 * WAIT_S)
+    eventually("the training is seen to run, and ends", ended, 2 * WAIT_S)
     assert steps.count() >= 4, steps.all_inner_texts()
     assert state.inner_text() != "failed", page.locator(".card", has_text="Retrain now").inner_text()
-    until("its version is listed", lambda: page.locator("tr.version").count() > already, WAIT_S)
+    eventually("its version is listed", lambda: page.locator("tr.version").count() > already)
     visit.picture(f"trained-{already}")
     return str(state.inner_text())
 
@@ -246,7 +244,7 @@ def no_page_has_a_fault(visit: Visit, when: str) -> None:
         for name in PAGES:
             visit.go(name)
             visit.page.locator("main h1").wait_for()
-            until("nothing is loading", lambda: visit.page.locator("main .spinner").count() == 0, WAIT_S)
+            eventually("nothing is loading", lambda: visit.page.locator("main .spinner").count() == 0)
             visit.picture(f"{when}-{name}-{look}")
             if faults := faults_of_page(visit.page):
                 found[f"{name}, {look}"] = faults
