@@ -21,7 +21,7 @@ from tests.browser.chromium import LOOKS, WIDE, complaints_of, faults_of_page
 from tests.browser.live_world import WAIT_S, LiveWorld, eventually, settings
 from tests.integration.terminal import Terminal, stack_up
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 HISTORY_DAYS = 14
 MATURE_DAYS = 8  # two whole days that the new version has decided, and three until their labels are mature; and room
 PAGES = ("live", "paths", "models", "world", "health", "budget", "break")

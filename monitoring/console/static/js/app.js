@@ -74,7 +74,8 @@ function Vitals() {
   const { pulse } = useStore();
   const signs = pulse?.vitals;
   const clock = pulse?.world?.clock;
-  const eventMs = clock ? clock.event_ms : signs?.event_time_ms;
+  // A history that goes by at full speed does not move the simulated clock.
+  const eventMs = !clock ? signs?.event_time_ms : clock.paused ? Math.max(clock.event_ms, signs?.event_time_ms ?? 0) : clock.event_ms;
   return html`<header class="vitals">
     <${Connection} />
     <dl>
