@@ -29,7 +29,7 @@ function Stage({ stage, signs, world }) {
     of && ["event time", format.eventMinute(of.event_time_ms)],
     stage.key === "producer" && ["simulated", format.eventMinute(signs.simulated_ms)],
   ].filter(Boolean);
-  const absent = stage.key !== "producer" ? "does not answer" : world ? "runs, and shows no metrics here" : "no world is running";
+  const absent = stage.key !== "producer" ? "does not answer" : !world ? "no world is running" : world.paused ? "event time stands still" : "runs, and shows no metrics here";
   return html`<div class=${`stage ${down && stage.key !== "producer" ? "bad" : ""}`}>
     <h3>${stage.name}</h3>
     ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} ${format.known(rate) && html`<small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small>`}</div>`}
