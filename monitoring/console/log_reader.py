@@ -3,6 +3,8 @@
 Rule 1. No consumer group: nothing of the stack notices a console. It begins near the end of what is long, and at the
         beginning of what is a fold (`control`) or rare (`truth`).
 Rule 2. Kafka away is waited for, without end, and said; it goes on where it stood.
+Rule 3. A fetch costs as much as a hundred records: the broker gathers for GATHER_MS before it answers, and while nobody
+        looks there is a pause of IDLE_S between two polls, which `hurry` ends. Nothing is left out, it only comes later.
 """
 
 from __future__ import annotations
@@ -25,6 +27,12 @@ _ANSWER_S_MAX: Final = 2
 _QUIET_S: Final = 5.0
 _AGAIN_S: Final = 1.0
 _RECORDS_MAX: Final = 2_000
+_POLL_MS: Final = 500
+GATHER_MS: Final = 100
+IDLE_S: Final = 2.0
+# What is written at the highest rate within IDLE_S fits in one fetch, else the pauses would let the reader fall behind.
+_FETCH_BYTES: Final = 16 * 1024 * 1024
+_GATHER_BYTES: Final = 256 * 1024
 
 log = structlog.get_logger("console")
 
@@ -50,16 +58,25 @@ FOLLOWED: Final = (
 
 
 class LogReader:
-    """Follows FOLLOWED at `bootstrap`. hand_over(records): called on this thread with what one poll gave."""
+    """Follows FOLLOWED at `bootstrap`. hand_over(records): called on this thread with what one poll gave.
+
+    watched(): whether somebody looks; asked on this thread.
+    """
 
     def __init__(
-        self, bootstrap: str, hand_over: Callable[[Sequence[Any]], None], followed: Sequence[Followed] = FOLLOWED
+        self,
+        bootstrap: str,
+        hand_over: Callable[[Sequence[Any]], None],
+        watched: Callable[[], bool] = lambda: True,
+        followed: Sequence[Followed] = FOLLOWED,
     ) -> None:
         self._bootstrap = bootstrap
         self._hand_over = hand_over
+        self._watched = watched
         self._followed = followed
         self._at: dict[TopicPartition, int] = {}
         self._stop = threading.Event()
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-reader", daemon=True)
         self._answered_s = time.monotonic()
         self.fault: str | None = None
@@ -71,7 +88,12 @@ class LogReader:
     def stop(self) -> None:
         """End within a few seconds."""
         self._stop.set()
+        self._due.set()
         self._thread.join(5)
+
+    def hurry(self) -> None:
+        """Somebody looks from now on: end the pause."""
+        self._due.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -93,16 +115,18 @@ class LogReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_records=_RECORDS_MAX,
-            fetch_max_wait_ms=200,
+            fetch_min_bytes=_GATHER_BYTES,
+            fetch_max_wait_ms=GATHER_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
             reconnect_backoff_max_ms=1_000,
             bootstrap_timeout_ms=5_000,
             allow_auto_create_topics=False,
         )
         try:
-            places = self._assign(consumer)
+            places, ends = self._assign(consumer)
             self.fault, self._answered_s = None, time.monotonic()
             while not self._stop.is_set():
-                polled = consumer.poll(timeout_ms=100)
+                polled = consumer.poll(timeout_ms=_POLL_MS)
                 if polled:
                     self.fault, self._answered_s = None, time.monotonic()
                     self._hand_over([record for records in polled.values() for record in records])
@@ -111,10 +135,20 @@ class LogReader:
                 elif time.monotonic() - self._answered_s > _QUIET_S:
                     consumer.end_offsets(places[:1], timeout_ms=_ANSWER_S_MAX * 1000)
                     self.fault, self._answered_s = None, time.monotonic()
+                ends = {place: end for place, end in ends.items() if consumer.position(place) < end}
+                if not ends:
+                    self._pause(sum(map(len, polled.values())))
         finally:
             consumer.close()
 
-    def _assign(self, consumer: KafkaConsumer) -> list[TopicPartition]:
+    def _pause(self, records: int) -> None:
+        """Wait while nobody looks, unless more was read than one poll gives."""
+        if records < _RECORDS_MAX and not self._watched():
+            self._due.wait(IDLE_S)
+        self._due.clear()
+
+    def _assign(self, consumer: KafkaConsumer) -> tuple[list[TopicPartition], dict[TopicPartition, int]]:
+        """The places, and where each ends now: up to there no pause is made."""
         found: dict[TopicPartition, int] = {}
         for followed in self._followed:
             numbers = consumer.partitions_for_topic(followed.topic.name)
@@ -128,4 +162,4 @@ class LogReader:
             begin = max(begins[place], ends[place] - newest)
             at = self._at.get(place, begin)
             consumer.seek(place, at if begins[place] <= at <= ends[place] else begin)
-        return places
+        return places, ends

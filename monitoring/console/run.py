@@ -47,7 +47,10 @@ class Sources:
     def __init__(self, settings: ConsoleSettings) -> None:
         self.hub = Hub(settings.console_alerts_kept)
         self.probe = Probe(self.hub, Targets(settings), self.faults)
-        self._reader = LogReader(settings.kafka_bootstrap, self._on_loop(self.hub_take))
+        self._reader = LogReader(
+            settings.kafka_bootstrap, self._on_loop(self.hub_take), watched=lambda: self.hub.stream.readers > 0
+        )
+        self.hub.stream.opened = self._reader.hurry
         self._training = TrainingFeed(settings.redis_url, self._on_loop(self.hub_train))
         self._loop: asyncio.AbstractEventLoop | None = None
 

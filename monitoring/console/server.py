@@ -145,8 +145,10 @@ def _live(console: Console) -> APIRouter:
 
     @router.get("/stream")
     async def stream(request: Request) -> EventSourceResponse:
-        greeting = hub.greeting(request.headers.get("last-event-id") or request.query_params.get("since"))
-        return EventSourceResponse(hub.stream.follow(greeting), headers={"cache-control": "no-store"})
+        place = request.headers.get("last-event-id") or request.query_params.get("since")
+        return EventSourceResponse(
+            hub.stream.follow(lambda: hub.greeting(place)), headers={"cache-control": "no-store"}
+        )
 
     @router.get("/alerts/{alert_id}")
     async def alert(alert_id: str) -> dict[str, Any]:

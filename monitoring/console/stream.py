@@ -2,14 +2,15 @@
 
 Rule 1. A frame is encoded once, however many browsers there are.
 Rule 2. A browser that is slower than the ring loses its oldest frames, and is told how many alerts they held.
-Rule 3. Everything here runs on the event loop's thread.
+Rule 3. A frame is for who follows when it is put: with no browser (`readers`) there is nobody to make one for.
+Rule 4. Everything here runs on the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -36,9 +37,14 @@ class _Kept:
 
 
 class Stream:
-    """The ring, of at most `kept` frames and `kept_bytes` bytes. `readers`: how many browsers follow now."""
+    """The ring, of at most `kept` frames and `kept_bytes` bytes. `readers`: how many browsers follow now.
 
-    def __init__(self, kept: int = FRAMES_KEPT, kept_bytes: int = BYTES_KEPT) -> None:
+    opened(): called when a browser begins to follow.
+    """
+
+    def __init__(
+        self, kept: int = FRAMES_KEPT, kept_bytes: int = BYTES_KEPT, opened: Callable[[], None] = lambda: None
+    ) -> None:
         self._kept = kept
         self._kept_bytes = kept_bytes
         self._frames: deque[_Kept] = deque()
@@ -48,6 +54,7 @@ class Stream:
         self._changed = asyncio.Event()
         self._closed = False
         self.readers = 0
+        self.opened = opened
 
     def put(self, data: bytes, alerts: int = 0) -> None:
         """Add a frame that holds so many alerts, and wake who waits."""
@@ -64,12 +71,13 @@ class Stream:
         self._closed = True
         self._wake()
 
-    async def follow(self, first: bytes) -> AsyncIterator[bytes]:
-        """`first`, then every frame that is put from now on."""
+    async def follow(self, greet: Callable[[], bytes]) -> AsyncIterator[bytes]:
+        """What `greet` gives, then every frame that is put from that moment on: one step, so that nothing lies between."""
         at, seen = self._next, self._alerts
         self.readers += 1
+        self.opened()
         try:
-            yield first
+            yield greet()
             while not self._closed:
                 lost, ready, at, seen = self._from(at, seen)
                 if lost:

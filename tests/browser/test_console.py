@@ -2,15 +2,12 @@
 
 Rule 1. What a person would see is looked for on the page; what a person does is looked for in the log.
 Rule 2. FRAUD_TEST_SCREENSHOTS=FOLDER saves a picture of every page, light and dark, wide and narrow, to be looked at.
-Rule 3. Without /usr/bin/chromium the tests are skipped with the reason; FRAUD_REQUIRE=browser makes that a failure.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,16 +28,11 @@ from fraud.disposition import parse_disposition
 from fraud.features import NAMES
 from fraud.labels import Label
 from fraud.switches import SWITCHES
+from tests.browser.chromium import LOOKS, WAIT_MS, WIDE, complaints_of, faults_of_access, faults_of_page
 from tests.browser.console_process import ConsoleProcess, metrics_page, until
 from tests.browser.console_world import NOW_MS, SCRIPT, TRANSACTIONS, Seeded, alert, replace_amount, seed, transaction
-from tests.conftest import missing, own_server
+from tests.conftest import own_server
 
-WAIT_MS = 90_000
-# --no-sandbox: CI runs as root. The others keep Chromium from looking for its maker's hosts.
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PAGES = {
     "live": "/live",
     "alert": f"/live?alert=0-{TRANSACTIONS - 2}",
@@ -62,14 +54,7 @@ LOADED = {
     "budget": ".chart canvas",
     "break": "[data-switch]",
 }
-WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-LOOKS = {
-    f"{scheme}-{name}": (scheme, size)
-    for scheme in ("light", "dark")
-    for name, size in (("wide", WIDE), ("narrow", NARROW))
-}
 WEBHOOK = Path(__file__).parents[1] / "contract" / "alertmanager" / "webhook-v4.json"
-AXE = Path(__file__).parent / "vendor" / "axe.js"
 
 
 class Stage:
@@ -111,22 +96,6 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = os.environ.get("FRAUD_TEST_CHROMIUM", "/usr/bin/chromium")
-    if importlib.util.find_spec("playwright") is None:
-        missing("browser", "the package playwright is not installed: make setup")
-    if shutil.which(chromium) is None:
-        missing("browser", f"there is no {chromium}: install Debian's chromium, or name one in FRAUD_TEST_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    # Its event loop runs in this thread until the module's tests have ended: nothing here may use asyncio.run.
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("console")
     state = folder / "state"
@@ -163,20 +132,6 @@ def page(stage: Stage, browser: Any) -> Iterator[Any]:
     yield opened
     context.close()
     assert complaints == []
-
-
-def complaints_of(page: Any) -> list[str]:
-    """What the page says went wrong, from now on: errors, and what the policy has refused."""
-    found: list[str] = []
-    page.on("pageerror", lambda error: found.append(f"error: {error}"))
-
-    def told(message: Any) -> None:
-        # A console that is away on purpose is no fault of the page.
-        if message.type == "error" and "net::ERR" not in message.text:
-            found.append(f"console: {message.text}")
-
-    page.on("console", told)
-    return found
 
 
 def open_page(page: Any, stage: Stage, name: str) -> None:
@@ -402,6 +357,36 @@ def test_alertmanagers_message_stands_on_health_with_its_runbook_until_it_has_re
     assert stage.console.ask("POST", "/api/alertmanager", {**said, "origin": stage.console.address}, body)[0] == 403
 
 
+@pytest.mark.parametrize("answer", ["abort", "500", "not a module"])
+def test_a_chart_that_cannot_be_drawn_says_so_and_the_next_page_tries_again(
+    stage: Stage, browser: Any, answer: str
+) -> None:
+    context = browser.new_context(viewport=WIDE, reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    complaints = complaints_of(page)
+    refusals = {
+        "abort": lambda route: route.abort(),
+        "500": lambda route: route.fulfill(status=500, body="no"),
+        "not a module": lambda route: route.fulfill(content_type="text/javascript", body="export default ("),
+    }
+    page.route("**/vendor/uplot.js", refusals[answer])
+    page.goto(stage.console.address + PAGES["budget"])
+    page.get_by_text("This chart could not be drawn").first.wait_for()
+    page.locator(".connection.good").wait_for()  # the rest of the page lives
+    assert page.locator(".chart canvas").count() == 0
+    assert [each for each in complaints if "500" not in each] == []
+    page.unroute("**/vendor/uplot.js")
+    if answer == "abort":
+        # What was never answered is fetched anew by the next chart; a browser keeps what was answered until a reload.
+        page.locator('nav a[href="/paths"]').click()
+    else:
+        page.reload()
+    page.wait_for_selector(".chart canvas")
+    assert page.get_by_text("This chart could not be drawn").count() == 0
+    context.close()
+
+
 @pytest.fixture
 def switched_on(stage: Stage) -> Iterator[None]:
     """A switch is on meanwhile: banner and page show it."""
@@ -409,15 +394,6 @@ def switched_on(stage: Stage) -> Iterator[None]:
         stage.send(topics.CONTROL.name, None, SetSwitch(f"s-{on}", NOW_MS, "hopping-windows", on).to_json())
         if on:
             yield
-
-
-def faults_of_access(page: Any) -> list[str]:
-    """What axe-core finds that is serious or critical."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
-    return [
-        f"{each['id']}: {each['nodes'][0]['html'][:160]}" for each in found if each["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.mark.parametrize("look", ["light-wide", "dark-narrow"])
@@ -432,10 +408,8 @@ def test_every_page_is_accessible_and_nothing_hangs_over_its_edge(stage: Stage, 
     for name in PAGES:
         open_page(page, stage, name)
         page.locator(".notice.broken").wait_for()
-        faults = faults_of_access(page)
-        beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if faults or beyond > 0:
-            found[name] = [*faults, *([f"{beyond} px beyond the edge"] if beyond > 0 else [])]
+        if faults := faults_of_page(page):
+            found[name] = faults
     context.close()
     assert found == {}
     assert complaints == []

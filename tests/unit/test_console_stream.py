@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from fraud import packed
 from fraud.alert import Alert
 from fraud.disposition import Disposition
 from monitoring.console.alert_book import AlertBook, Told
@@ -48,7 +51,7 @@ def test_a_browser_gets_every_frame_that_is_put_after_it_came() -> None:
     async def run() -> list[bytes]:
         stream = Stream()
         stream.put(b"before")
-        browser = stream.follow(b"hello")
+        browser = stream.follow(lambda: b"hello")
         first = await taken(browser, 1)
         stream.put(b"one")
         stream.put(b"two")
@@ -60,7 +63,7 @@ def test_a_browser_gets_every_frame_that_is_put_after_it_came() -> None:
 def test_a_slow_browser_loses_the_oldest_frames_and_is_told_how_many_alerts() -> None:
     async def run() -> list[bytes]:
         stream = Stream(kept=3)
-        browser = stream.follow(b"hello")
+        browser = stream.follow(lambda: b"hello")
         first = await taken(browser, 1)
         for i in range(5):  # alerts: 1, 2, 3, 4, 5; the first two frames go
             stream.put(b"frame %d" % i, alerts=i + 1)
@@ -75,7 +78,7 @@ def test_a_slow_browser_loses_the_oldest_frames_and_is_told_how_many_alerts() ->
 def test_the_ring_is_bounded_by_its_bytes_too() -> None:
     async def run() -> list[bytes]:
         stream = Stream(kept=100, kept_bytes=2_500)
-        browser = stream.follow(b"hello")
+        browser = stream.follow(lambda: b"hello")
         first = await taken(browser, 1)
         for _ in range(10):
             stream.put(bytes(1_000), alerts=1)
@@ -89,7 +92,7 @@ def test_the_ring_is_bounded_by_its_bytes_too() -> None:
 def test_a_browser_that_keeps_up_is_told_of_no_loss() -> None:
     async def run() -> list[bytes]:
         stream = Stream(kept=3)
-        browser = stream.follow(b"hello")
+        browser = stream.follow(lambda: b"hello")
         seen = await taken(browser, 1)
         for i in range(10):
             stream.put(b"%d" % i, alerts=1)
@@ -102,7 +105,7 @@ def test_a_browser_that_keeps_up_is_told_of_no_loss() -> None:
 def test_a_stream_that_is_closed_ends_for_everybody() -> None:
     async def run() -> tuple[int, int]:
         stream = Stream()
-        browser = stream.follow(b"hello")
+        browser = stream.follow(lambda: b"hello")
         await taken(browser, 1)
         readers = stream.readers
         stream.close()
@@ -206,7 +209,7 @@ def polled(alerts: Iterable[Alert]) -> list[Polled]:
 def test_a_burst_comes_in_small_frames_and_only_the_last_moves_the_place() -> None:
     async def run() -> list[bytes]:
         hub = Hub(kept=1000)
-        browser = hub.stream.follow(hub.greeting(None))
+        browser = hub.stream.follow(lambda: hub.greeting(None))
         await taken(browser, 1)
         hub.take(polled(alert(i) for i in range(450)))
         return await taken(browser, 3)
@@ -214,6 +217,53 @@ def test_a_burst_comes_in_small_frames_and_only_the_last_moves_the_place() -> No
     frames = asyncio.run(run())
     assert [len(data_of(each)["alerts"]) for each in frames] == [200, 200, 50]
     assert [b"\nid: 0:450\n" in each for each in frames] == [False, False, True]
+
+
+def test_what_came_while_nobody_looked_is_in_the_greeting_and_what_follows_in_frames() -> None:
+    opened = []
+
+    async def run() -> list[bytes]:
+        hub = Hub(kept=1000)
+        hub.stream.opened = lambda: opened.append(hub.stream.readers)
+        hub.take(polled(alert(i) for i in range(3)))
+        hub.beat({"vitals": {}})
+        browser = hub.stream.follow(lambda: hub.greeting(None))
+        hub.take(polled([alert(3)]))  # it has asked, and was not greeted yet
+        first = await taken(browser, 1)
+        hub.take(polled([alert(4)]))
+        return first + await taken(browser, 1)
+
+    greeting, news = asyncio.run(run())
+    assert [each["alert_id"] for each in data_of(greeting)["alerts"]] == ["0-0", "0-1", "0-2", "0-3"]
+    assert data_of(greeting)["pulse"]["vitals"] == {}
+    assert [each["alert_id"] for each in data_of(news)["alerts"]] == ["0-4"]
+    assert opened == [1]
+
+
+def scores(at: int, decisions: list[int]) -> Polled:
+    rows = len(decisions)
+    numbers = {
+        name: np.full(rows, 0.25) for name, dtype in packed.COLUMNS[packed.SCORES].items() if dtype != packed.TEXT
+    }
+    texts = {
+        name: [f"t{at + i}" for i in range(rows)]
+        for name, dtype in packed.COLUMNS[packed.SCORES].items()
+        if dtype == packed.TEXT
+    }
+    origin = {"origin_partition": np.zeros(rows), "origin_offset": np.arange(at, at + rows)}
+    columns = {**numbers, **texts, **origin, "decision": np.array(decisions)}
+    return Polled("scores", at, packed.pack(packed.SCORES, columns, {"model_version": "20240502T090000-46b2ee"}))
+
+
+def test_an_alert_gets_its_other_scores_from_a_batch_that_approves_nearly_everything() -> None:
+    async def run() -> Any:
+        hub = Hub(kept=10)
+        hub.take([*polled([alert(1), alert(4)]), scores(0, [0, 1, 0]), scores(3, [0, 0]), Polled("scores", 5, b"no")])
+        return data_of(hub.greeting(None))
+
+    one, other = asyncio.run(run())["alerts"]
+    assert one["other_scores"] == {"rules": 0.25, "challenger": 0.25, "batch": 0.25}
+    assert other["other_scores"] is None  # its score says that it was approved
 
 
 def test_what_is_no_message_is_left_out_and_the_rest_is_taken() -> None:

@@ -18,7 +18,7 @@ from adapters.kafka import WRITE_BATCH_BYTES
 from fraud import packed
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH, NAMES
-from fraud.packed import LABELS, VECTORS, OriginMarks, pack, unpack
+from fraud.packed import LABELS, VECTORS, OriginMarks, pack, peek, unpack
 
 
 def columns(first_offset: int = 0, rows: int = 3, partition: int = 0) -> dict[str, Any]:
@@ -129,6 +129,30 @@ def test_what_is_not_a_batch_of_the_kind_is_refused(raw: bytes | None) -> None:
 def test_no_damage_makes_unpack_raise_anything_else(at: int, noise: bytes, cut: int) -> None:
     try:
         unpack(RAW[:at] + noise + RAW[at + cut :], [VECTORS, LABELS])
+    except BadMessageError as error:
+        assert error.reason == Reason.PACKED_INVALID
+
+
+@pytest.mark.parametrize("name", ["origin_partition", "origin_offset", "amount_minor"])
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_a_peek_at_a_column_gives_what_unpack_gives(name: str, rows: int) -> None:
+    raw = pack(VECTORS, columns(7, rows=rows), {"feature_hash": "abc"})
+    assert np.array_equal(peek(raw, VECTORS, name), unpack(raw, [VECTORS]).array(name))
+
+
+@pytest.mark.parametrize("name", ["no_such", "card_id", "vector"])
+def test_a_peek_is_at_a_column_of_numbers_that_there_is(name: str) -> None:
+    with pytest.raises(BadMessageError, match=name):
+        peek(RAW, VECTORS, name)
+    with pytest.raises(BadMessageError, match="expected labels"):
+        peek(RAW, LABELS, "origin_offset")
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(RAW)), st.binary(max_size=12), st.integers(0, 12))
+def test_no_damage_makes_a_peek_raise_anything_else(at: int, noise: bytes, cut: int) -> None:
+    try:
+        assert len(peek(RAW[:at] + noise + RAW[at + cut :], VECTORS, "origin_offset")) >= 0
     except BadMessageError as error:
         assert error.reason == Reason.PACKED_INVALID
 

@@ -74,12 +74,13 @@ function Vitals() {
   const { pulse } = useStore();
   const signs = pulse?.vitals;
   const clock = pulse?.world?.clock;
-  const eventMs = clock ? clock.event_ms : signs?.event_time_ms;
+  // A history that goes by at full speed does not move the simulated clock.
+  const eventMs = !clock ? signs?.event_time_ms : clock.paused ? Math.max(clock.event_ms, signs?.event_time_ms ?? 0) : clock.event_ms;
   return html`<header class="vitals">
     <${Connection} />
     <dl>
-      <div><dt>event time</dt><dd>${format.eventMinute(eventMs)} UTC${clock && html`<small>${clock.paused ? " paused" : ` ${format.number(clock.speed, 0)}×`}</small>`}</dd></div>
-      <div><dt>scored</dt><dd>${format.rate(signs?.scored_per_s)} <small>tx/s</small></dd></div>
+      <div><dt>event time</dt><dd>${format.eventMinute(eventMs)}${format.known(eventMs) && " UTC"}${clock && html`<small>${clock.paused ? " paused" : ` ${format.number(clock.speed, 0)}×`}</small>`}</dd></div>
+      <div><dt>scored</dt><dd>${format.rate(signs?.scored_per_s)}${format.known(signs?.scored_per_s) && html` <small>tx/s</small>`}</dd></div>
       <div><dt>in log to score, p95</dt><dd>${format.duration(signs?.end_to_end_s.p95)}</dd></div>
       <div><dt>lag to score</dt><dd>${format.duration(signs?.lag_to_score_s)}</dd></div>
       <div class="optional"><dt>decides</dt><dd>${signs?.model ?? "–"}</dd></div>

@@ -40,8 +40,8 @@ function Meter({ parity }) {
   const wrong = Object.values(parity?.wrong ?? {}).reduce((sum, each) => sum + each, 0);
   const worst = Object.entries(parity?.features ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 4);
   return html`<dl class="facts-row" aria-live="polite">
-    <${Fact} label="parity meter: vectors that differ" value=${parity?.compared == null ? "–" : format.count(wrong)} kind=${wrong ? "bad" : "good"} note=${parity?.compared == null ? "not measured yet" : `of ${format.count(parity.compared)} compared in the newest round`} />
-    <${Fact} label="features that differ" value=${format.count(Object.keys(parity?.features ?? {}).length)} note=${worst.map(([name]) => name).join(", ") || "none"} />
+    <${Fact} label="parity meter: vectors that differ" value=${parity?.compared == null ? "–" : format.count(wrong)} kind=${parity?.compared == null ? "" : wrong ? "bad" : "good"} note=${parity?.compared == null ? "not measured yet" : `of ${format.count(parity.compared)} compared in the newest round`} />
+    <${Fact} label="features that differ" value=${parity?.compared == null ? "–" : format.count(Object.keys(parity.features).length)} note=${worst.map(([name]) => name).join(", ") || (parity?.compared == null ? "" : "none")} />
   </dl>`;
 }
 

@@ -29,10 +29,10 @@ function Stage({ stage, signs, world }) {
     of && ["event time", format.eventMinute(of.event_time_ms)],
     stage.key === "producer" && ["simulated", format.eventMinute(signs.simulated_ms)],
   ].filter(Boolean);
-  const absent = stage.key !== "producer" ? "does not answer" : world ? "runs, and shows no metrics here" : "no world is running";
+  const absent = stage.key !== "producer" ? "does not answer" : !world ? "no world is running" : world.paused ? "event time stands still" : "runs, and shows no metrics here";
   return html`<div class=${`stage ${down && stage.key !== "producer" ? "bad" : ""}`}>
     <h3>${stage.name}</h3>
-    ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} <small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small></div>`}
+    ${down ? html`<p class="small">${absent}</p>` : html`<div class="big">${format.rate(rate)} ${format.known(rate) && html`<small>${stage.key === "archiver" ? "rows/s" : "tx/s"}</small>`}</div>`}
     ${!down && html`<dl>${rows.map(([label, value]) => html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`}
   </div>`;
 }
@@ -52,7 +52,8 @@ function Pipeline({ signs, world }) {
 function Flow({ points }) {
   const times = points.map((point) => point[0] / 1000);
   const column = (i) => points.map((point) => point[i]);
-  if (points.length < 2) return html`<${Card} title="The last half hour"><${Empty} title="Not enough yet">A point comes every two seconds.<//><//>`;
+  if (points.length < 2) return html`<${Card} title="The last half hour" wide><${Empty} title="Not enough yet">A point comes every two seconds.<//><//>`;
+  if (!points.some((point) => format.known(point[1]))) return html`<${Card} title="The last half hour" wide><${Empty} title="Nothing was scored yet">Rate and latency are drawn from the first transaction on.<//><//>`;
   const newest = points.at(-1);
   return html`
     <${Card} title="Scored" aside="transactions a second, wall time"><${Chart} time series=${[{ name: "tx/s", colour: "accent" }]} data=${[times, column(1)]} label=${`Transactions scored a second over the last half hour; now ${format.rate(newest[1])}`} legend=${false} y=${{ range: (_, low, high) => [0, Math.max(1, high * 1.1)] }} /><//>
@@ -92,7 +93,7 @@ function Distribution({ column }) {
 
 function Bins({ value, column }) {
   const [box, width] = useWidth(520);
-  if (value.reason) return html`<p class="muted">${value.reason}.</p>`;
+  if (value.reason) return html`<p class="muted sentence">${value.reason}.</p>`;
   const bars = value.reference.bins.map((reference, i) => ({ name: binName(value, i), reference, served: value.served.bins[i] }));
   bars.push({ name: "unseen", reference: value.reference.unseen, served: value.served.unseen }, { name: "no value", reference: value.reference.no_value, served: value.served.no_value });
   const shown = bars.filter((bar, i) => i < bars.length - 2 || bar.reference + bar.served > 0);
@@ -122,7 +123,7 @@ function Drift() {
   const column = chosen ?? columns[0]?.name;
   const title = (name) => (name === "score" ? "The score itself" : words(name.toUpperCase()).title);
   return html`<${Card} title="Drift" wide aside=${value.reason ? null : `${value.rows.toLocaleString()} transactions of ${format.eventMinute(value.start_ms)} to ${format.eventMinute(value.end_ms)} UTC against what ${value.version} has learned from`}>
-    ${value.reason && html`<p class="muted">${value.reason}.</p>`}
+    ${value.reason && html`<p class="muted sentence">${value.reason}.</p>`}
     ${!value.reason && value.raised.length > 0 && html`<p class="notice bad">Drifted: ${value.raised.map(title).join("; ")}.</p>`}
     ${!value.reason && html`<dl class="facts-row" style=${{ marginTop: "12px" }}>
       <${Fact} label="alarms" value=${format.count(value.raised.length)} kind=${value.raised.length ? "bad" : "good"} />

@@ -92,15 +92,16 @@ export function Paths() {
   const head = html`<div class="page-head"><h1>Two paths</h1><p class="muted">Features as of this payment, against features as of last midnight</p></div>`;
   if (fault && !value) return html`<div>${head}<${Fault} text=${fault} again=${again} /></div>`;
   if (!value) return html`<div>${head}<${Loading} what="Measuring the matured days" /></div>`;
-  if (value.reason) return html`<div>${head}<${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//><${Card} title="Freshness and cost"><${Cost} /><//></div>`;
+  if (value.reason) return html`<div>${head}<div class="stack"><${Card}>${value.now_ms && html`<${Maturity} value=${value} />`}<${Empty} title="Nothing to compare yet">${value.reason}.<//><//><${Card} title="Freshness and cost"><${Cost} /><//></div></div>`;
+  const many = value.delivered.length > 2; // more columns than half a page has room for
   const batch = value.delivered.some((each) => each.path !== "streaming");
   return html`<div>
     ${head}
     <div class="grid">
       <${Card} wide title="What is mature"><${Maturity} value=${value} />${!batch && html`<p class="notice">No score of the batch path is in these days: only the streaming path is drawn.</p>`}<//>
       <${Card} title="Precision and recall" wide><${Curves} delivered=${value.delivered} /><//>
-      <${Card} title="Delivered" aside=${`at ${value.alerts_per_day_max} alerts a day`}><${Table} delivered=${value.delivered} /><//>
-      <${Card} title="Share of each scenario that was not approved" aside="by the world's truth"><${Scenarios} delivered=${value.delivered} /><//>
+      <${Card} title="Delivered" wide=${many} aside=${`at ${value.alerts_per_day_max} alerts a day`}><${Table} delivered=${value.delivered} /><//>
+      <${Card} title="Share of each scenario that was not approved" wide=${many} aside="by the world's truth"><${Scenarios} delivered=${value.delivered} /><//>
       <${Card} title="Freshness and cost"><${Cost} /><//>
     </div>
   </div>`;

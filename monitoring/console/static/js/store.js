@@ -90,6 +90,7 @@ function pulse(values) {
 
 const take = {
   hello(values) {
+    if (state.connection === "lost") openSession(); // the console may have been started again: its token is another
     if (values.reset) {
       state.alerts = [];
       state.byId = new Map();
@@ -135,8 +136,8 @@ function follow() {
   for (const [name, handler] of Object.entries(take)) {
     source.addEventListener(name, (event) => {
       if (event.lastEventId) lastId = event.lastEventId;
-      state.connection = "live";
       handler(JSON.parse(event.data));
+      state.connection = "live";
       changed();
     });
   }
@@ -151,14 +152,20 @@ export async function get(path) {
 
 /** A change. Throws an Error whose message is the server's own reason. */
 export async function post(path, body = {}) {
-  if (!state.session) await openSession();
-  return answer(
-    await fetch(path, {
+  const send = () =>
+    fetch(path, {
       method: "POST",
       headers: { "content-type": "application/json", "x-console-token": state.session?.token ?? "" },
       body: JSON.stringify(body),
-    }),
-  );
+    });
+  if (!state.session) await openSession();
+  let response = await send();
+  if (response.status === 403) {
+    // Nothing was changed: the console was started again and has another token. With that one it is asked once more.
+    await openSession();
+    response = await send();
+  }
+  return answer(response);
 }
 
 async function answer(response) {
@@ -170,7 +177,6 @@ async function answer(response) {
   }
   if (response.ok) return body;
   const detail = body?.detail;
-  if (response.status === 403) openSession(); // the console was started again: its token is another
   throw new Error(typeof detail === "string" ? detail : detail?.[0]?.msg ?? `the console answered ${response.status}`);
 }
 

@@ -67,7 +67,7 @@ function Timeline({ runs, clock }) {
       ${run.first_alert_ms !== null && html`<circle class="caught" cx=${x(run.first_alert_ms)} cy="10" r="5"><title>${`first caught ${format.eventMinute(run.first_alert_ms)}`}</title></circle>`}
     </g>`)}
     <line class="now" x1=${x(now)} x2=${x(now)} y1="0" y2=${height - 22} />
-    ${x(now) - left > 280 && html`<text x=${left} y=${height - 6}>${format.eventMinute(from)}</text>`}<text x=${x(now)} y=${height - 6} text-anchor=${x(now) - left > 160 ? "end" : "start"}>now ${format.eventMinute(now)}</text>
+    ${x(now) - left > 280 && html`<text x=${left} y=${height - 6}>${format.eventMinute(from)}</text>`}<text x=${x(now)} y=${height - 6} text-anchor=${x(now) - left > 160 || x(now) + 150 > width ? "end" : "start"}>now ${format.eventMinute(now)}</text>
   </svg>
   <p class="chart-legend" style=${{ marginBottom: "12px" }}><span><i style=${{ background: "var(--accent)" }}></i>run</span><span><i style=${{ background: "var(--good)" }}></i>first alert</span></p></div>`;
 }
