@@ -139,6 +139,6 @@ def _row(
 def _put(lake: Lake, topic: str, partition: int, records: list[tuple[bytes, bytes]]) -> None:
     for first in range(0, len(records), _FILE_RECORDS):
         chunk = chunk_for(topic, first, OriginMarks())
-        for i, (key, value) in enumerate(records[first : first + _FILE_RECORDS]):
-            chunk.add(LogRecord(first + i, key, value, 0))
+        some = enumerate(records[first : first + _FILE_RECORDS], first)
+        chunk.take([LogRecord(offset, key, value, 0) for offset, (key, value) in some])
         lake.write_chunk(topic, partition, (chunk.first, chunk.next), chunk.frame(), {})

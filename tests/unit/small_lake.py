@@ -55,8 +55,7 @@ def put(lake: Lake, topic: str, records: Sequence[tuple[bytes | None, bytes | No
     if not records:
         return
     chunk = chunk_for(topic, first, OriginMarks())
-    for i, (key, value) in enumerate(records):
-        chunk.add(LogRecord(first + i, key, value, BEGIN_MS))
+    chunk.take([LogRecord(first + i, key, value, BEGIN_MS) for i, (key, value) in enumerate(records)])
     lake.write_chunk(topic, 0, (chunk.first, chunk.next), chunk.frame(), chunk.marks.marks, chunk.feature_hash)
 
 
