@@ -387,6 +387,16 @@ def test_a_chart_that_cannot_be_drawn_says_so_and_the_next_page_tries_again(
     context.close()
 
 
+def test_a_page_whose_code_cannot_be_had_says_so_and_the_others_live(stage: Stage, page: Any) -> None:
+    page.route("**/js/health.js", lambda route: route.abort())
+    page.goto(stage.console.address + PAGES["health"])
+    page.get_by_text("This page could not be loaded").wait_for()
+    page.locator(".connection.good").wait_for()
+    page.unroute("**/js/health.js")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector(LOADED["health"])
+
+
 @pytest.fixture
 def switched_on(stage: Stage) -> Iterator[None]:
     """A switch is on meanwhile: banner and page show it."""

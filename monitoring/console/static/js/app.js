@@ -7,7 +7,7 @@
 import { html, render, useEffect, useState } from "../vendor/preact-htm.js";
 import * as format from "./format.js";
 import { Live } from "./live.js";
-import { Loading, Shield } from "./parts.js";
+import { Fault, Loading, Shield } from "./parts.js";
 import { isStale, open, state, useStore } from "./store.js";
 
 const PAGES = [
@@ -21,6 +21,11 @@ const PAGES = [
 ];
 
 const pageOf = () => PAGES.find((page) => page.path === location.pathname.slice(1)) ?? PAGES[0];
+
+/** In place of a page whose code could not be had. */
+function Unreachable() {
+  return html`<${Fault} text="This page could not be loaded: the console did not answer." again=${() => location.reload()} />`;
+}
 
 /** Go to an address of the console without loading it anew. */
 export function go(url) {
@@ -116,7 +121,10 @@ function App() {
   }, []);
   useEffect(() => {
     document.title = `${page.name} · fraudstream`;
-    page.load().then((View) => setView({ page, View }));
+    page.load().then(
+      (View) => setView({ page, View }),
+      () => setView({ page, View: Unreachable }), // the console went away, or the reader is about to
+    );
   }, [page]);
   return html`<div class="shell">
     <${Navigation} current=${page} />
