@@ -183,6 +183,7 @@ def test_what_others_wrote_is_shown_as_text_and_never_runs(stage: Stage, page: A
     open_page(page, stage, "alert")
     page.locator(".drawer .facts").get_by_text(SCRIPT).wait_for()  # the merchant
     made = stage.new_alert(terminal_id=SCRIPT, reason_codes=("<IMG SRC=X ONERROR=ALERT(1)>",))
+    page.locator(row_of(made)).wait_for()  # before, the console does not have it, and its address is one of nothing
     page.goto(f"{stage.console.address}/live?alert={made.alert_id}")
     page.locator(".drawer .facts").get_by_text(SCRIPT).wait_for()
     page.goto(stage.console.address + PAGES["health"])
