@@ -30,8 +30,7 @@ from fraud.transaction import (
 )
 from fraud.wire import CLOCK_SKEW_MAX_MS, MESSAGE_BYTES_MAX, TIME_MAX_MS, TIME_MIN_MS
 
-_BLOCK_ROWS: Final = 10_000
-_SMALL_ROWS: Final = 500  # a message that cannot be read at all costs so many the slow way
+_BLOCK_ROWS: Final = 10_000  # a message that cannot be read at all costs so many the slow way
 _ID: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z"  # of fraud.wire, in the words of polars' regular expressions
 _QUOTES_BARE: Final = 2 * len(BARE_FIELDS) + 2 * 4
 _QUOTES_PLACED: Final = 2 * len(FIELDS) + 2 * 8  # and two more with a device

@@ -29,7 +29,7 @@ from benchmarks.harness.equal import NotEqualError
 from benchmarks.harness.loader import LoadFailedError
 from benchmarks.harness.ours import SubjectEndedError
 from benchmarks.harness.peers import PEERS, Peer
-from benchmarks.harness.plot import picture
+from benchmarks.harness.plot import DRAWN, picture
 from benchmarks.harness.receiver import ReceiverFailedError
 from benchmarks.harness.result import Results, Run, machine, read_results, write_results
 from benchmarks.harness.servers import FolderInUseError
@@ -166,7 +166,7 @@ def all_command(
     docs: Docs = False,
     as_json: Json = False,
 ) -> None:
-    """All five, one after the other: under 40 minutes on a machine with two CPUs."""
+    """All five, one after the other: about an hour on a machine with two CPUs, by the times of its parts."""
     if quick:
         features_command(100_000, 1_000, 1, docs, as_json)
         train_command(60, docs, as_json)
@@ -287,7 +287,7 @@ def _finish(
 def _write_pages(results: Results) -> None:
     for path, text in page.documents(results, page.DOCS.parent).items():
         path.write_text(text)
-    if {"throughput", "latency", "growth"} & results.runs.keys():
+    if results.runs.keys() & DRAWN:
         (page.DOCS / page.PLOT_FILE).write_bytes(picture(results))
 
 

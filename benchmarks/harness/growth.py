@@ -59,7 +59,7 @@ def _workers(rows: int, cards: int, workers: int, axis: str, shown: str) -> Grow
         folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
         stack = open_.enter_context(worker_stack(folder, workers))
         stack.send(made_rows(rows, entities=cards, span_ms=SPANS_MS[-1]))
-        servers = [child.pid for child in psutil.Process().children() if child.pid != psutil.Process().pid]
+        servers = [child.pid for child in psutil.Process().children()]
         served = open_.enter_context(stack.progress())
         running = [open_.enter_context(stack.worker(FRAUD_WORKER_ID=str(i))) for i in range(workers)]
         began_s = stack.wait_for(running[0], lambda: served() > 0)

@@ -12,6 +12,7 @@ from typing import Final
 
 from benchmarks.harness.ours import NAME
 from benchmarks.harness.peers import PEERS
+from benchmarks.harness.plot import DRAWN
 from benchmarks.harness.result import BUSY_CORES, Feature, Grown, Interval, LatencyAt, Results, Run, Sustained
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -191,7 +192,7 @@ def sections(results: Results) -> dict[str, str]:
     absent = "Not measured yet: `fraudstream bench {} --docs`."
     names = ("throughput", "latency", "features", "train", "growth")
     told = {name: run_section(results.runs[name]) if name in results.runs else absent.format(name) for name in names}
-    drawn = {"throughput", "latency", "growth"} & results.runs.keys()
+    drawn = results.runs.keys() & DRAWN
     return {"picture": f"![sustained rates, latencies, and cost by size]({PLOT_FILE})" if drawn else "", **told}
 
 

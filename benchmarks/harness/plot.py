@@ -6,9 +6,11 @@ Rule 1. Drawn from the results only; log scales, because the peers would not be 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.harness.result import Results
+
+DRAWN: Final = ("throughput", "latency", "growth")  # commands whose results are in the picture
 
 
 def picture(results: Results) -> bytes:
@@ -19,7 +21,7 @@ def picture(results: Results) -> bytes:
     from matplotlib import pyplot
 
     mpl.rcParams["svg.hashsalt"] = "fraudstream"
-    throughput, latency, growth = (results.runs.get(name) for name in ("throughput", "latency", "growth"))
+    throughput, latency, growth = (results.runs.get(name) for name in DRAWN)
     if throughput is None and latency is None and growth is None:
         raise ValueError("nothing to draw: measure throughput, latency or growth first")
     figure, (left, right, last) = pyplot.subplots(1, 3, figsize=(16, 4))
