@@ -28,6 +28,7 @@ from faust.types.tuples import ConsumerMessage
 
 HELD_POLL_SECONDS: Final = 0.01
 FETCH_WAIT_MS: Final = 50  # Faust's 1,500 stall every lane: what is asked for meanwhile may be the quiet lanes alone
+QUIET_WAIT_MS: Final = 500  # of a fetch that asks for all lanes
 UNASSIGNED_POLL_SECONDS: Final = 0.02
 ResumeFrom = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
@@ -67,6 +68,26 @@ class LaneConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has no setting for it
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect; then let the fetches of a quiet worker wait longer."""
+        await super().on_start()
+        assert self._consumer is not None
+        wait_while_quiet(self._consumer._fetcher)
+
+
+def wait_while_quiet(fetcher: Any) -> None:
+    """Let aiokafka's fetcher wait QUIET_WAIT_MS with a fetch that asks for every lane: whatever comes in any of them answers it.
+
+    While records of a lane wait in the fetcher, it asks without that lane, and such a fetch keeps to FETCH_WAIT_MS (Rule 3).
+    """
+    actions_of = fetcher._get_actions_per_node
+
+    def chosen(assignment: Any) -> Any:
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS if fetcher._records else QUIET_WAIT_MS
+        return actions_of(assignment)
+
+    fetcher._get_actions_per_node = chosen
 
 
 class LaneConsumer(driver.Consumer):

@@ -7,9 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
 from faust.types import TP
 
-from stream_features.lane import FETCH_WAIT_MS, HELD_POLL_SECONDS, LaneApp, LaneConsumer, LaneConsumerThread, _message
+from stream_features.lane import (
+    FETCH_WAIT_MS,
+    HELD_POLL_SECONDS,
+    QUIET_WAIT_MS,
+    LaneApp,
+    LaneConsumer,
+    LaneConsumerThread,
+    _message,
+    wait_while_quiet,
+)
 
 GENERATION = 3
 
@@ -114,3 +126,22 @@ def test_a_fetch_waits_at_the_broker_no_longer_than_lanes_can_bear(app: LaneApp)
         return made._create_worker_consumer(transport)
 
     assert asyncio.run(create())._fetch_max_wait_ms == FETCH_WAIT_MS
+
+
+def test_a_fetch_waits_longer_only_when_it_asks_for_every_lane(app: LaneApp) -> None:
+    """Records of a lane that wait in the fetcher keep that lane out of the fetch, which is then for the quiet ones alone."""
+    waits = []
+
+    async def fetched() -> None:
+        client = AIOKafkaClient(bootstrap_servers="nowhere:9")
+        fetcher = Fetcher(client, SubscriptionState(), fetch_max_wait_ms=FETCH_WAIT_MS)
+        wait_while_quiet(fetcher)
+        assigned = Assignment([])
+        for waiting in ({}, {BOTH[0]: object()}, {}):
+            fetcher._records = waiting
+            fetcher._get_actions_per_node(assigned)
+            waits.append(fetcher._fetch_max_wait_ms)
+        await fetcher.close()
+
+    asyncio.run(fetched())
+    assert waits == [QUIET_WAIT_MS, FETCH_WAIT_MS, QUIET_WAIT_MS]
