@@ -49,6 +49,7 @@ def transaction_hashes(ids: Sequence[str]) -> Hashes:
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
+@lru_cache(1024)
 def country_code(country: str | None) -> int:
     """The two bytes of a country's code as a number, 0 for none."""
     return 0 if country is None else int.from_bytes(country.encode(), "big")
