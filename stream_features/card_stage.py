@@ -115,7 +115,7 @@ class CardStage:
             rows = columns if len(accepted) == len(result.outcome) else take_rows(columns, accepted)
             targets = target_partitions(rows["terminal_id"], self._partitions)  # type: ignore[arg-type]  # a text column
             writes += packed_writes(topics.TERMINAL_LOG, packed.CARD_VECTORS, targets, rows, self._clock(), ways)
-        late = int(result.late.sum())
+        late, newest = int(result.late.sum()), 0
         counters = {
             "accepted": len(accepted),
             "duplicates": int((result.outcome == DUPLICATE).sum()),
@@ -123,8 +123,8 @@ class CardStage:
             "late": late,
         }
         if len(accepted):
-            self.reached_ms = int(np.median(columns["occurred_at_ms"][accepted]))
-        newest = int(columns["occurred_at_ms"][accepted].max()) if len(accepted) else 0
+            occurred = np.sort(columns["occurred_at_ms"][accepted])
+            self.reached_ms, newest = int(occurred[len(occurred) // 2]), int(occurred[-1])
         effect = Effect(
             first=self.state.next,
             next=decoded.next,
