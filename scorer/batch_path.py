@@ -121,10 +121,13 @@ class BatchPath:
         request: Floats = batch.array("vector")[:, : len(REQUEST_NAMES)]
         occurred = batch.array("occurred_at_ms")
         found = self._look_up(batch)
-        vectors = without_snapshot(request)
         usable, outcome = self._usable(found, occurred)
-        if found is not None and usable.any():
-            vectors[usable] = joined(request[usable], found.card[usable], found.terminal[usable])
+        if found is not None and usable.all():
+            vectors = joined(request, found.card, found.terminal)
+        else:
+            vectors = without_snapshot(request)
+            if found is not None and usable.any():
+                vectors[usable] = joined(request[usable], found.card[usable], found.terminal[usable])
         for name, rows in outcome.items():
             counter(metrics.BATCH_PATH_ROWS_TOTAL).labels(name).inc(rows)
         snapshot_ms = np.where(usable, NO_SNAPSHOT if found is None else found.midnight_ms, NO_SNAPSHOT)
@@ -137,6 +140,10 @@ class BatchPath:
         self, vectors: Floats, usable: npt.NDArray[np.bool_], snapshot_ms: Int64s, batch: Batch
     ) -> BatchVerdicts:
         model, amount = self.slot.model, batch.array("amount_minor")
+        if model is not None and usable.all():
+            score = model.score(vectors)
+            decision = decide(score, amount, model.review_threshold, self._costs)
+            return BatchVerdicts(score, decision, [model.version] * batch.rows, snapshot_ms)
         score = batch_rules.BOOK.score(batch_rules.BOOK.fired(vectors))
         decision = decide(score, amount, batch_rules.REVIEW_THRESHOLD, self._costs)
         version = [batch_rules.VERSION] * batch.rows
