@@ -167,8 +167,8 @@ class ScoringLoop:
         await self._judge_and_write(taken)
         for tp, records in polled.items():
             self._uncommitted[tp] = self._positions[tp] = records[-1].offset + 1
-        counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "duplicate").inc(sum(t.repeated_rows for t in taken.values()))
-        histogram(metrics.STAGE_LATENCY_SECONDS).labels(STAGE).observe(self._clock() - started)
+        counter(metrics.TRANSACTIONS_TOTAL, STAGE, "duplicate").inc(sum(t.repeated_rows for t in taken.values()))
+        histogram(metrics.STAGE_LATENCY_SECONDS, STAGE).observe(self._clock() - started)
 
     async def _await_topic(self, stop: Event) -> None:
         """Return when the topic is there, or `stop` is set: until then there is nothing to join for."""
@@ -205,8 +205,8 @@ class ScoringLoop:
         await self._writer.records(topics.dead_letter_topic(topics.FEATURES).name, letters)
         for each in refused:
             log.warning("dead letter", reason=str(each.error), source=_source(each.record))
-            counter(metrics.DEAD_LETTERS_TOTAL).labels(topics.FEATURES.name, each.error.reason).inc()
-        counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "dead_letter").inc(len(refused))
+            counter(metrics.DEAD_LETTERS_TOTAL, topics.FEATURES.name, each.error.reason).inc()
+        counter(metrics.TRANSACTIONS_TOTAL, STAGE, "dead_letter").inc(len(refused))
 
     async def _judge_and_write(self, taken: Mapping[int, Taken]) -> None:
         batches = [batch for one in taken.values() for batch in one.fresh]
@@ -228,7 +228,7 @@ class ScoringLoop:
             rows = slice(first, first + sum(b.rows for b in one.fresh))
             records += self._lanes[partition].scores(batch, verdicts, rows, scored_at_ms, beside)
             newest_ms = int(batch.array("occurred_at_ms")[rows].max(initial=0))
-            gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(partition)).set(newest_ms / 1000)
+            gauge(metrics.EVENT_TIME_SECONDS, STAGE, str(partition)).set(newest_ms / 1000)
             first = rows.stop
         await self._writer.records(topics.SCORES.name, records)
         _observe(batch, verdicts, alerts, self._now_ms())
@@ -284,12 +284,12 @@ class ScoringLoop:
     def _show_lag(self) -> None:
         for tp in self._membership.assigned & self._positions.keys():
             lag = max(0, (self._consumer.highwater(tp) or 0) - self._positions[tp])
-            gauge(metrics.LAG_RECORDS).labels(STAGE, tp.topic, str(tp.partition)).set(lag)
+            gauge(metrics.LAG_RECORDS, STAGE, tp.topic, str(tp.partition)).set(lag)
 
 
 def _spent(path: str, began_s: float) -> None:
     """Count this thread's CPU seconds since began_s."""
-    counter(metrics.PATH_CPU_SECONDS_TOTAL).labels(path).inc(max(0.0, time.thread_time() - began_s))
+    counter(metrics.PATH_CPU_SECONDS_TOTAL, path).inc(max(0.0, time.thread_time() - began_s))
 
 
 def _source(record: Any) -> tuple[str, int, int]:
@@ -297,12 +297,12 @@ def _source(record: Any) -> tuple[str, int, int]:
 
 
 def _observe(batch: Batch, verdicts: Verdicts, alerts: Sequence[Alert], now_ms: int) -> None:
-    counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "accepted").inc(batch.rows)
-    histogram(metrics.BATCH_ROWS).labels(STAGE).observe(batch.rows)
+    counter(metrics.TRANSACTIONS_TOTAL, STAGE, "accepted").inc(batch.rows)
+    histogram(metrics.BATCH_ROWS, STAGE).observe(batch.rows)
     observe_many(histogram(metrics.EVENT_TO_SCORE_SECONDS), (now_ms - batch.array("ingested_at_ms")) / 1000)
     observe_many(histogram(metrics.SCORE), verdicts.score)
     decided = np.bincount(verdicts.decision, minlength=len(DECISIONS)).tolist()
     for decision, rows in zip(DECISIONS, decided, strict=True):
-        counter(metrics.SCORES_TOTAL).labels(decision).inc(rows)
+        counter(metrics.SCORES_TOTAL, decision).inc(rows)
     for alert in alerts:
-        counter(metrics.ALERTS_TOTAL).labels(alert.decision).inc()
+        counter(metrics.ALERTS_TOTAL, alert.decision).inc()

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from fraud import topics
 from fraud.dead_letters import BadMessageError
-from fraud.packed import SCORES, Batch, OriginMarks, unpack
+from fraud.packed import SCORES, Array, OriginMarks, unpack
 from scorer.kafka_away import answered_within, connected
 
 META_KEY: Final = "marks"
@@ -32,9 +32,8 @@ def to_meta(marks: OriginMarks) -> dict[str, int]:
     return {str(partition): offset for (_, partition), offset in sorted(marks.marks.items())}
 
 
-def advance(marks: OriginMarks, written: Batch) -> None:
-    """Move the marks past the rows of `written`, of which each origin partition ascends."""
-    partitions, offsets = written.array("origin_partition"), written.array("origin_offset")
+def advance(marks: OriginMarks, partitions: Array, offsets: Array) -> None:
+    """Move the marks past rows of these origins, int [rows] each, of which each partition ascends."""
     for partition in set(partitions.tolist()):
         marks.marks[_ORIGIN, partition] = int(offsets[partitions == partition][-1])
 
