@@ -47,8 +47,12 @@ class ScoreWriter:
         by_partition: dict[int, list[Record]] = {}
         for partition, record in records:
             by_partition.setdefault(partition, []).append(record)
-        if by_partition:
-            async with answered_within(self._away_seconds_max):
+        if not by_partition:
+            return
+        async with answered_within(self._away_seconds_max):
+            if len(by_partition) == 1:  # as a rule; without a task of its own
+                await self._writer.write(topic, *by_partition.popitem())
+            else:
                 await write_all(self._writer, [(topic, partition, each) for partition, each in by_partition.items()])
 
     async def close(self) -> None:
