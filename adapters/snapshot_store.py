@@ -5,6 +5,8 @@ Rule 1. A snapshot stands under keys of its own, its midnight and a token in the
 Rule 2. Until then its keys expire by themselves: whoever is killed while publishing leaves nothing that stays.
 Rule 3. The newest two count: a transaction that was late finds the snapshot of its own midnight. The rest is dropped by the switch.
 Rule 4. A snapshot is never joined with what is older than it.
+Rule 5. A published snapshot never changes, so a reader keeps what it has read of one for as long as that one counts, and looks at the
+        pointer every LOOK_SECONDS: so long after a switch, or after Redis went away, what is in memory may still be joined, whole.
 
     fs:{batch}:<hash>:current                       [{"midnight_ms": ..., "token": ..., "cards": 3610, "terminals": 8051}, ...]
     fs:{batch}:<hash>:<midnight_ms>-<token>:cards   hash: card id -> float32 of CARD_COLUMNS, and ":rows" -> their number
@@ -13,7 +15,9 @@ Rule 4. A snapshot is never joined with what is older than it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,13 +28,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fraud.batch_features import BATCH_HASH, CARD_COLUMNS, CARD_DEFAULTS, TERMINAL_COLUMNS, TERMINAL_DEFAULTS
+from fraud.batch_features import BATCH_HASH, CARD_DEFAULTS, TERMINAL_DEFAULTS
 from fraud.model import Floats
 
 KEPT: Final = 2
 STAGING_SECONDS: Final = 600
 _CHUNK: Final = 2_000
 _TRIES: Final = 5
+LOOK_SECONDS: Final = 0.2
+ENTITIES_KEPT_MAX: Final = 200_000
 _ROWS_FIELD: Final = ":rows"  # no id holds a colon
 NO_SNAPSHOT: Final = -1
 
@@ -167,84 +173,151 @@ class SnapshotStore:
             together.execute()
 
 
-class SnapshotReader:
-    """The joining side: one round trip for a batch of rows, as long as the pointer stays."""
+class _Known:
+    """What was read of one key: ids and their columns as they stand in Redis. An id that the key has not has the defaults."""
 
-    def __init__(self, client: redis.Redis, batch_hash: str = BATCH_HASH) -> None:
+    def __init__(self, key: str, defaults: Floats) -> None:
+        self.key = key
+        self._defaults = defaults.astype("<f4").tobytes()
+        self._columns: OrderedDict[str, bytes] = OrderedDict()
+
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """The ids that are still to be read, each once."""
+        return list({id_ for id_ in ids if id_ not in self._columns})
+
+    def add(self, ids: Sequence[str], answers: Sequence[bytes | None]) -> None:
+        """Take in what Redis says of `ids`. Raises SnapshotAwayError for columns of another length."""
+        for id_, raw in zip(ids, answers, strict=True):
+            if raw is not None and len(raw) != len(self._defaults):
+                raise SnapshotAwayError(
+                    f"an entity of the snapshot has {len(raw)} bytes, {len(self._defaults)} are expected: publish again"
+                )
+            self._columns[id_] = self._defaults if raw is None else raw
+
+    def columns(self, ids: Sequence[str]) -> Floats:
+        """Float32 [ids, columns], read-only; none of the ids is missing."""
+        for id_ in ids:
+            self._columns.move_to_end(id_)
+        together = b"".join([self._columns[id_] for id_ in ids])
+        return np.frombuffer(together, "<f4").reshape(len(ids), len(self._defaults) // 4)
+
+    def forget(self, entities_max: int) -> None:
+        """Keep the entities_max that were used last."""
+        while len(self._columns) > entities_max:
+            self._columns.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a batch that are joined with one snapshot, its place in `counting`, and their ids in the same order."""
+
+    snapshot: int
+    rows: Int64s
+    card_ids: Sequence[str]
+    terminal_ids: Sequence[str]
+
+
+class SnapshotReader:
+    """The joining side: one round trip for the rows that it has not seen, none for the others between two looks at the pointer.
+
+    entities_max: cards, and as many terminals, of each snapshot that counts that are kept in memory, some 0.3 KB each.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        batch_hash: str = BATCH_HASH,
+        clock: Callable[[], float] = time.monotonic,
+        entities_max: int = ENTITIES_KEPT_MAX,
+    ) -> None:
         self._redis: Any = client
         self._store = SnapshotStore(client, batch_hash)
+        self._clock = clock
+        self._entities_max = entities_max
+        self._look_at = float("-inf")
         self._raw: bytes | None = None
+        self._known: list[tuple[_Known, _Known]] = []
         self.counting: list[Published] = []
 
     def look_up(self, occurred_at_ms: Int64s, card_ids: Sequence[str], terminal_ids: Sequence[str]) -> Found:
         """Join each row with the newest snapshot whose midnight is not after it.
 
-        Raises SnapshotAwayError when Redis does not answer, or when a published snapshot is not whole.
+        Raises SnapshotAwayError when Redis does not answer (found out at the next look), or when a published snapshot is not whole.
         """
         try:
             for _ in range(_TRIES):
-                chosen = self._chosen(occurred_at_ms)
-                answers = self._ask(chosen, card_ids, terminal_ids)
-                if answers is not None:
-                    return self._found(chosen, answers, card_ids, terminal_ids)
+                parts = self._parts(occurred_at_ms, card_ids, terminal_ids)
+                if self._read(parts):
+                    return self._found(len(occurred_at_ms), parts)
         except (redis.RedisError, OSError) as error:
             raise SnapshotAwayError(f"Redis does not answer: {error}") from error
         raise SnapshotAwayError(f"{self._store.pointer} changed {_TRIES} times during one look")
 
-    def _chosen(self, occurred_at_ms: Int64s) -> Int64s:
-        """Position in `counting` of each row's snapshot, -1 for none."""
-        chosen = np.full(len(occurred_at_ms), -1, np.int64)
-        for i, each in reversed(list(enumerate(self.counting))):
-            chosen[occurred_at_ms >= each.midnight_ms] = i
-        return chosen
+    def _parts(self, occurred_at_ms: Int64s, card_ids: Sequence[str], terminal_ids: Sequence[str]) -> list[_Part]:
+        """The rows of a batch by the snapshot that they are joined with, newest first; those before any are left out."""
+        parts = []
+        left = np.arange(len(occurred_at_ms))
+        for i, each in enumerate(self.counting):
+            is_its = occurred_at_ms[left] >= each.midnight_ms
+            rows = left[is_its]
+            if len(rows) == len(occurred_at_ms):
+                return [_Part(i, rows, card_ids, terminal_ids)]
+            if len(rows):
+                places = rows.tolist()
+                parts.append(_Part(i, rows, [card_ids[row] for row in places], [terminal_ids[row] for row in places]))
+            left = left[~is_its]
+        return parts
 
-    def _ask(self, chosen: Int64s, card_ids: Sequence[str], terminal_ids: Sequence[str]) -> dict[str, Any] | None:
-        """What the chosen snapshots say of the ids, by key and id; None when the pointer has moved, which is then followed."""
-        asked: list[tuple[str, list[str]]] = []
+    def _read(self, parts: Sequence[_Part]) -> bool:
+        """Read what is not in memory, and look at the pointer when that is due; False when it has moved, which is then followed."""
+        asked = [
+            (known, missing)
+            for part in parts
+            for known, ids in zip(self._known[part.snapshot], (part.card_ids, part.terminal_ids), strict=True)
+            if (missing := known.missing(ids))
+        ]
+        if not asked and self._clock() < self._look_at:
+            return True
         with self._redis.pipeline(transaction=True) as together:
             together.get(self._store.pointer)
-            for i in np.unique(chosen[chosen >= 0]).tolist():
-                rows = np.flatnonzero(chosen == i).tolist()
-                for key, ids in zip(self._store.keys_of(self.counting[i]), (card_ids, terminal_ids), strict=True):
-                    fields = [_ROWS_FIELD, *{ids[row] for row in rows}]
-                    asked.append((key, fields))
-                    together.hmget(key, fields)
+            for known, missing in asked:
+                together.hmget(known.key, [_ROWS_FIELD, *missing])
             raw, *answers = together.execute()
+        self._look_at = self._clock() + LOOK_SECONDS
         if raw != self._raw:
-            self.counting, self._raw = self._store.parsed(raw), raw
-            return None
-        found = {
-            key: dict(zip(fields, values, strict=True)) for (key, fields), values in zip(asked, answers, strict=True)
-        }
-        for key, values in found.items():
-            if values[_ROWS_FIELD] is None:
-                raise SnapshotAwayError(f"{key} is not in Redis, though it is published: publish it again")
-        return found
+            self._follow(raw)
+            return False
+        for (known, missing), (rows, *columns) in zip(asked, answers, strict=True):
+            if rows is None:
+                raise SnapshotAwayError(f"{known.key} is not in Redis, though it is published: publish it again")
+            known.add(missing, columns)
+        return True
 
-    def _found(
-        self, chosen: Int64s, answers: dict[str, Any], card_ids: Sequence[str], terminal_ids: Sequence[str]
-    ) -> Found:
-        rows = len(chosen)
+    def _follow(self, raw: bytes | None) -> None:
+        """Let the snapshots that the pointer names count, and forget what no longer does."""
+        before = dict(zip(self.counting, self._known, strict=True))
+        self.counting, self._raw = self._store.parsed(raw), raw
+        self._known = [before.get(each) or self._unknown(each) for each in self.counting]
+
+    def _unknown(self, each: Published) -> tuple[_Known, _Known]:
+        cards, terminals = self._store.keys_of(each)
+        return _Known(cards, CARD_DEFAULTS), _Known(terminals, TERMINAL_DEFAULTS)
+
+    def _found(self, rows: int, parts: Sequence[_Part]) -> Found:
+        if len(parts) == 1 and len(parts[0].rows) == rows:
+            return Found(
+                np.full(rows, self.counting[parts[0].snapshot].midnight_ms, np.int64), *self._columns(parts[0])
+            )
         midnight = np.full(rows, NO_SNAPSHOT, np.int64)
-        card = np.tile(CARD_DEFAULTS, (rows, 1))
-        terminal = np.tile(TERMINAL_DEFAULTS, (rows, 1))
-        for row, i in enumerate(chosen.tolist()):
-            if i < 0:
-                continue
-            midnight[row] = self.counting[i].midnight_ms
-            of_cards, of_terminals = self._store.keys_of(self.counting[i])
-            for vectors, columns, raw in (
-                (card, CARD_COLUMNS, answers[of_cards][card_ids[row]]),
-                (terminal, TERMINAL_COLUMNS, answers[of_terminals][terminal_ids[row]]),
-            ):
-                if raw is not None:
-                    vectors[row] = _vector(raw, len(columns))
+        card, terminal = np.tile(CARD_DEFAULTS, (rows, 1)), np.tile(TERMINAL_DEFAULTS, (rows, 1))
+        for part in parts:
+            midnight[part.rows] = self.counting[part.snapshot].midnight_ms
+            card[part.rows], terminal[part.rows] = self._columns(part)
         return Found(midnight, card, terminal)
 
-
-def _vector(raw: bytes, width: int) -> Floats:
-    if len(raw) != 4 * width:
-        raise SnapshotAwayError(
-            f"an entity of the snapshot has {len(raw)} bytes, {4 * width} are expected: publish again"
-        )
-    return np.frombuffer(raw, "<f4")
+    def _columns(self, part: _Part) -> tuple[Floats, Floats]:
+        cards, terminals = self._known[part.snapshot]
+        found = cards.columns(part.card_ids), terminals.columns(part.terminal_ids)
+        cards.forget(self._entities_max)
+        terminals.forget(self._entities_max)
+        return found

@@ -28,22 +28,28 @@ CLIENT_LOG_SECONDS: Final = 5.0
 
 
 @cache
-def counter(metric: Metric) -> Counter:
-    """The process's counter of this catalogue entry."""
+def counter(metric: Metric, *labels: str) -> Counter:
+    """The process's counter of this catalogue entry; with values for its labels, the child that has them."""
+    if labels:
+        return counter(metric).labels(*labels)
     assert metric.kind == "counter", metric.name
     return Counter(metric.name, metric.meaning, metric.labels)
 
 
 @cache
-def gauge(metric: Metric) -> Gauge:
-    """The process's gauge of this catalogue entry."""
+def gauge(metric: Metric, *labels: str) -> Gauge:
+    """The process's gauge of this catalogue entry; with values for its labels, the child that has them, which is never removed."""
+    if labels:
+        return gauge(metric).labels(*labels)
     assert metric.kind == "gauge", metric.name
     return Gauge(metric.name, metric.meaning, metric.labels)
 
 
 @cache
-def histogram(metric: Metric) -> Histogram:
-    """The process's histogram of this catalogue entry."""
+def histogram(metric: Metric, *labels: str) -> Histogram:
+    """The process's histogram of this catalogue entry; with values for its labels, the child that has them."""
+    if labels:
+        return histogram(metric).labels(*labels)
     assert metric.kind == "histogram", metric.name
     return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets)
 

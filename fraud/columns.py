@@ -32,15 +32,32 @@ TRANSACTION: Final = 0
 LABEL: Final = 1
 STRIKING_SHIFT: Final = 62  # of the bit in a terminal's word of the amount; amounts take 40
 NOWHERE_CDEG: Final = -32768  # in both coordinates, where there is no place
-_HASHES_KEPT: Final = 1 << 17
+_HASHES_KEPT: Final = 1 << 18  # 40 MB
 
 _C = TypeVar("_C", "CardColumns", "TerminalColumns")
 
 
-@lru_cache(_HASHES_KEPT)
+class _KnownHashes(dict[str | None, int]):
+    """The hashes of ids that were met; forgotten all at once when they are too many. A plain dict: looked up without Python code."""
+
+    def __missing__(self, known_id: str | None) -> int:
+        if len(self) >= _HASHES_KEPT:
+            self.clear()
+        hashed = self[known_id] = 0 if known_id is None else id_hash(known_id) or 1
+        return hashed
+
+
+_KNOWN: Final = _KnownHashes()
+
+
 def known_hash(known_id: str | None) -> int:
     """The hash of an id that comes again and again (card, terminal, merchant, device): never 0, but for None."""
-    return 0 if known_id is None else id_hash(known_id) or 1
+    return _KNOWN[known_id]
+
+
+def known_hashes(ids: Sequence[str | None]) -> Hashes:
+    """known_hash of each id."""
+    return np.fromiter(map(_KNOWN.__getitem__, ids), np.uint64, len(ids))
 
 
 def transaction_hashes(ids: Sequence[str]) -> Hashes:
@@ -49,6 +66,7 @@ def transaction_hashes(ids: Sequence[str]) -> Hashes:
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
+@lru_cache(1024)
 def country_code(country: str | None) -> int:
     """The two bytes of a country's code as a number, 0 for none."""
     return 0 if country is None else int.from_bytes(country.encode(), "big")
@@ -79,9 +97,9 @@ class CardColumns:
             transaction_hashes([t.transaction_id for t in transactions]),
             np.array([t.occurred_at_ms for t in transactions], np.int64),
             np.array([t.amount_minor for t in transactions], np.int64),
-            np.array([known_hash(t.terminal_id) for t in transactions], np.uint64),
-            np.array([known_hash(t.merchant_id) for t in transactions], np.uint64),
-            np.array([known_hash(t.device_id) for t in transactions], np.uint64),
+            known_hashes([t.terminal_id for t in transactions]),
+            known_hashes([t.merchant_id for t in transactions]),
+            known_hashes([t.device_id for t in transactions]),
             np.array([country_code(t.country) for t in transactions], np.int64),
             np.array([NOWHERE_CDEG if t.latitude_cdeg is None else t.latitude_cdeg for t in transactions], np.int64),
             np.array([NOWHERE_CDEG if t.longitude_cdeg is None else t.longitude_cdeg for t in transactions], np.int64),

@@ -81,8 +81,8 @@ class EntityState(ABC):
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` that are not in memory, each once, in order."""
-        known = self._slot_of
-        return [i for i in dict.fromkeys(ids) if i not in known]
+        absent = set(ids).difference(self._slot_of)
+        return [i for i in dict.fromkeys(ids) if i in absent] if absent else []
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""

@@ -11,7 +11,6 @@ Rule 3. Decoding copies nothing but text: columns are views into the record's by
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +80,15 @@ _ADDED: Final[Mapping[str, Mapping[str, float]]] = {
     CARD_VECTORS: {"is_striking": 0},
     SCORES: {"challenger_score": float("nan"), "batch_score": float("nan"), "batch_decision": 0},
 }
+_UNREADABLE: Final = (
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    RecursionError,
+    msgspec.MsgspecError,
+)
 _ORIGIN_TOPIC: Final = {CARD_VECTORS: "transactions", LABELS: "labels", VECTORS: "transactions", SCORES: "transactions"}
 
 
@@ -140,7 +148,7 @@ def pack(kind: str, columns: Mapping[str, Column], meta: Mapping[str, Any]) -> b
             data, width = array.tobytes(), (array.shape[1] if array.ndim == 2 else 0)
         specs.append([name, dtype, len(data), width])
         payload += (data, bytes(-len(data) % 8))
-    header = json.dumps({"v": 1, "kind": kind, "rows": rows, "columns": specs, "meta": dict(meta)}).encode()
+    header = msgspec.json.encode({"v": 1, "kind": kind, "rows": rows, "columns": specs, "meta": dict(meta)})
     header += b" " * (-len(header) % 8)
     return b"".join([MAGIC, struct.pack("<I", len(header)), header, *payload])
 
@@ -151,13 +159,13 @@ def unpack(raw: bytes | None, kinds: Sequence[str]) -> Batch:
         if raw is None or raw[:4] != MAGIC:
             raise ValueError("no packed batch")
         (header_bytes,) = struct.unpack_from("<I", raw, 4)
-        header = json.loads(raw[8 : 8 + header_bytes])
+        header = msgspec.json.decode(raw[8 : 8 + header_bytes])
         if header["v"] != 1 or header["kind"] not in kinds:
             raise ValueError(f"version {header['v']}, kind {header['kind']}, expected {'/'.join(kinds)}")
         if not isinstance(header["meta"], dict):
             raise ValueError("meta is no object")
         columns = _columns(raw, 8 + header_bytes, header)
-    except (ValueError, LookupError, TypeError, ArithmeticError, struct.error, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error
     return Batch(header["kind"], header["rows"], columns, header["meta"])
 
@@ -197,7 +205,7 @@ def peek(raw: bytes | None, kind: str, name: str) -> Array:
                 return column
             at += size + -size % 8
         raise ValueError(f"there is no column {name}")
-    except (ValueError, TypeError, ArithmeticError, struct.error, msgspec.MsgspecError) as error:
+    except _UNREADABLE as error:
         raise BadMessageError(Reason.PACKED_INVALID, str(error)[:200]) from error
 
 

@@ -9,7 +9,7 @@ Rule 3. The score is 1 - product over the fired rules of (1 - weight): each rule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -120,36 +120,68 @@ RULES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class _Conditions:
+    """The conditions of all rules side by side, so that a few calls judge them all.
+
+    features, at_least: column and limit of each; scaled: places of those whose limit counts in multiples of a feature,
+    scales: the columns of these; firsts: place of each rule's first; kept: 1 - weight of each rule.
+    """
+
+    features: npt.NDArray[np.intp]
+    at_least: npt.NDArray[np.float32]
+    scaled: npt.NDArray[np.intp]
+    scales: npt.NDArray[np.intp]
+    firsts: npt.NDArray[np.intp]
+    kept: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rules: tuple[Rule, ...], names: tuple[str, ...]) -> _Conditions:
+        """The conditions of `rules` over the columns `names`."""
+        every = [condition for rule in rules for condition in rule.conditions]
+        scaled = [(place, names.index(each.times)) for place, each in enumerate(every) if each.times is not None]
+        counts = [len(rule.conditions) for rule in rules]
+        return cls(
+            features=np.array([names.index(each.feature) for each in every], np.intp),
+            at_least=np.array([each.at_least for each in every], np.float32),
+            scaled=np.array([place for place, _ in scaled], np.intp),
+            scales=np.array([column for _, column in scaled], np.intp),
+            firsts=np.cumsum([0, *counts[:-1]], dtype=np.intp),
+            kept=np.array([1.0 - rule.weight for rule in rules]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RuleBook:
     """Rules over the features `names`, which are the columns of the vectors that they judge."""
 
     version: str
     rules: tuple[Rule, ...]
     names: tuple[str, ...]
+    _conditions: _Conditions = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_conditions", _Conditions.of(self.rules, self.names))
 
     def fired(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Which rules fire, bool [rows, rules in their order]; vectors: float32 [rows, names]."""
-        result = np.empty((len(vectors), len(self.rules)), np.bool_)
-        for column, rule in enumerate(self.rules):
-            result[:, column] = np.logical_and.reduce([self._holds(each, vectors) for each in rule.conditions])
+        all_ = self._conditions
+        limits = np.empty((len(vectors), len(all_.features)), np.float32)
+        limits[:] = all_.at_least
+        limits[:, all_.scaled] *= vectors[:, all_.scales]
+        result: npt.NDArray[np.bool_] = np.logical_and.reduceat(
+            vectors[:, all_.features] >= limits, all_.firsts, axis=1
+        )
         return result
 
     def score(self, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         """The score in [0, 1], float32 [rows], of the rules that fired (see Rule 3)."""
-        kept = np.array([1.0 - rule.weight for rule in self.rules])
-        result: npt.NDArray[np.float32] = (1.0 - np.where(which, kept, 1.0).prod(axis=1)).astype(np.float32)
+        kept = np.where(which, self._conditions.kept, 1.0).prod(axis=1)
+        result: npt.NDArray[np.float32] = (1.0 - kept).astype(np.float32)
         return result
 
     def codes(self, which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
         """Reason codes of the rules that fired for one row, bool [rules]."""
         return tuple(f"RULE_{self.rules[i].code}" for i in np.flatnonzero(which).tolist())
-
-    def _holds(self, condition: Condition, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        limit: npt.NDArray[np.float32] | np.float32 = np.float32(condition.at_least)
-        if condition.times is not None:
-            limit = limit * vectors[:, self.names.index(condition.times)]
-        holds: npt.NDArray[np.bool_] = vectors[:, self.names.index(condition.feature)] >= limit
-        return holds
 
 
 BOOK: Final = RuleBook(VERSION, RULES, NAMES)

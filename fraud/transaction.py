@@ -70,8 +70,8 @@ PLACED_FIELDS: Final = FIELDS[len(BARE_FIELDS) :]
 _REQUIRED: Final = ("merchant_id", "mcc", "country", "channel")
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Transaction)
-_is_mcc = re.compile(r"\A[0-9]{4}\Z").match
-_is_country = re.compile(r"\A[A-Z]{2}\Z").match
+is_mcc = re.compile(r"\A[0-9]{4}\Z").match
+is_country = re.compile(r"\A[A-Z]{2}\Z").match
 
 
 def parse_transaction(raw: bytes | None, key: bytes | None) -> Transaction:
@@ -122,9 +122,9 @@ def _check_place(transaction: Transaction) -> None:
     if transaction.device_id is not None:
         check_id("device_id", transaction.device_id)
     mcc, country = transaction.mcc or "", transaction.country or ""
-    if _is_mcc(mcc) is None:
+    if is_mcc(mcc) is None:
         raise BadMessageError(Reason.PLACE_INVALID, f"mcc is {mcc[:16]!r}, four digits are expected")
-    if _is_country(country) is None:
+    if is_country(country) is None:
         raise BadMessageError(Reason.PLACE_INVALID, f"country is {country[:16]!r}, two capitals are expected")
     latitude, longitude = transaction.latitude_cdeg, transaction.longitude_cdeg
     if latitude is None and longitude is None:

@@ -16,7 +16,8 @@ import msgspec
 from fraud.dead_letters import BadMessageError, Reason
 
 MESSAGE_BYTES_MAX: Final = 16 * 1024
-ID_PATTERN: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+ID: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+ID_PATTERN: Final = rf"\A{ID}\Z"
 TIME_MIN_MS: Final = 946_684_800_000  # 2000-01-01, so epoch seconds and zero are refused
 TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
 CLOCK_SKEW_MAX_MS: Final = 5 * 60 * 1000

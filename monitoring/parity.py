@@ -28,7 +28,8 @@ from fraud.features import CARD_NAMES, FEATURE_HASH, NAMES, REQUEST_NAMES
 from fraud.fold import ACCEPTED, LABEL, TRANSACTION, CardFold, CardResult, TerminalFold, is_striking
 from fraud.labels import parse_label
 from fraud.switches import EVENT_TIME_REPLAY, META, names_in
-from fraud.transaction import Transaction, id_hash, parse_transaction
+from fraud.transaction import Transaction, id_hash
+from fraud.transactions import parse_transactions
 
 CHUNK_ROWS: Final = 50_000
 _CARD_WIDTH: Final = len(REQUEST_NAMES) + len(CARD_NAMES)
@@ -171,20 +172,17 @@ def _fold_cards(lake: Lake, partition: int, parity: Parity, say: Say) -> _Cards:
     frames = _chunks(lake, topics.TRANSACTIONS.name, partition, ["log_offset", "key", "value"])
     for frame in _at_once(frames) if by_event_time else frames:
         log_end = int(frame["log_offset"][-1]) + 1
-        offsets, good = [], []
-        for offset, key, value in frame.iter_rows():
-            try:
-                good.append(parse_transaction(value, key))
-                offsets.append(offset)
-            except BadMessageError:
-                parity.refused += 1
+        outcomes = parse_transactions(frame["key"].to_list(), frame["value"].to_list())
+        good = [each for each in outcomes if not isinstance(each, BadMessageError)]
+        offsets = frame["log_offset"].to_numpy()[[not isinstance(each, BadMessageError) for each in outcomes]]
+        parity.refused += len(outcomes) - len(good)
         told = CardColumns.of(good)
         result = _by_event_time(fold, good, told) if by_event_time else fold.apply([t.card_id for t in good], told)
         kept = result.outcome == ACCEPTED
         parity.not_accepted += len(good) - int(kept.sum())
         paying = np.array([known_hash(t.card_id) for t in good], np.uint64)
         columns = (told.transaction_hash, paying, told.occurred_at_ms, told.amount_minor, result.vectors)
-        parts.append((np.array(offsets, np.int64)[kept], *(column[kept] for column in columns)))
+        parts.append((offsets[kept], *(column[kept] for column in columns)))
         ids += [sys.intern(t.terminal_id) for t, keep in zip(good, kept.tolist(), strict=True) if keep]
         done += frame.height
         if done // CHUNK_ROWS > (done - frame.height) // CHUNK_ROWS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
@@ -66,17 +67,24 @@ class BatchVerdicts:
 
     def stretches(self, rows: slice, rows_max: int) -> Iterator[tuple[int, int]]:
         """Runs (first, after) of at most rows_max rows of one version and one snapshot, in order."""
-        first = rows.start
-        for i in range(rows.start + 1, rows.stop + 1):
-            if i == rows.stop or i - first == rows_max or self._of(i) != self._of(first):
-                yield first, i
-                first = i
+        cut = (
+            [i for i in range(rows.start + 1, rows.stop) if self._of(i) != self._of(i - 1)]
+            if self._differ(rows)
+            else []
+        )
+        for begin, end in pairwise([rows.start, *cut, rows.stop]):
+            for first in range(begin, end, rows_max):
+                yield first, min(first + rows_max, end)
 
     def meta_of(self, row: int) -> dict[str, str | None]:
         """What the meta of a record says of its rows: the version, and the date of the snapshot."""
         version, snapshot_ms = self._of(row)
         date = None if snapshot_ms == NO_SNAPSHOT else str(np.datetime64(snapshot_ms, "ms").astype("datetime64[D]"))
         return {"batch_version": version or None, "snapshot_date": date}
+
+    def _differ(self, rows: slice) -> bool:
+        snapshots = self.snapshot_ms[rows]
+        return len(set(self.version[rows])) > 1 or bool((snapshots != snapshots[:1]).any())
 
     def _of(self, row: int) -> tuple[str, int]:
         return self.version[row], int(self.snapshot_ms[row])
@@ -121,12 +129,15 @@ class BatchPath:
         request: Floats = batch.array("vector")[:, : len(REQUEST_NAMES)]
         occurred = batch.array("occurred_at_ms")
         found = self._look_up(batch)
-        vectors = without_snapshot(request)
         usable, outcome = self._usable(found, occurred)
-        if found is not None and usable.any():
-            vectors[usable] = joined(request[usable], found.card[usable], found.terminal[usable])
+        if found is not None and usable.all():
+            vectors = joined(request, found.card, found.terminal)
+        else:
+            vectors = without_snapshot(request)
+            if found is not None and usable.any():
+                vectors[usable] = joined(request[usable], found.card[usable], found.terminal[usable])
         for name, rows in outcome.items():
-            counter(metrics.BATCH_PATH_ROWS_TOTAL).labels(name).inc(rows)
+            counter(metrics.BATCH_PATH_ROWS_TOTAL, name).inc(rows)
         snapshot_ms = np.where(usable, NO_SNAPSHOT if found is None else found.midnight_ms, NO_SNAPSHOT)
         if usable.any():
             newest = int(np.flatnonzero(usable)[-1])
@@ -137,6 +148,10 @@ class BatchPath:
         self, vectors: Floats, usable: npt.NDArray[np.bool_], snapshot_ms: Int64s, batch: Batch
     ) -> BatchVerdicts:
         model, amount = self.slot.model, batch.array("amount_minor")
+        if model is not None and usable.all():
+            score = model.score(vectors)
+            decision = decide(score, amount, model.review_threshold, self._costs)
+            return BatchVerdicts(score, decision, [model.version] * batch.rows, snapshot_ms)
         score = batch_rules.BOOK.score(batch_rules.BOOK.fired(vectors))
         decision = decide(score, amount, batch_rules.REVIEW_THRESHOLD, self._costs)
         version = [batch_rules.VERSION] * batch.rows

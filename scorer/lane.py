@@ -15,7 +15,7 @@ import numpy as np
 from adapters.kafka import Record
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH, NAMES
-from fraud.packed import COLUMNS, ROWS_MAX, SCORES, TEXT, VECTORS, Batch, OriginMarks, pack, unpack
+from fraud.packed import COLUMNS, ROWS_MAX, SCORES, TEXT, VECTORS, Batch, Column, OriginMarks, pack, unpack
 from scorer import marks
 from scorer.batch_path import BatchVerdicts
 from scorer.judge import Verdicts
@@ -108,9 +108,10 @@ class Lane:
         """
         beside = beside or BatchVerdicts.none(batch.rows)
         for first, after in beside.stretches(rows, ROWS_MAX):
-            index = np.arange(first, after)
-            part = batch.take(index)
-            marks.advance(self._written, part)
+            columns: dict[str, Column] = {name: batch.columns[name][first:after] for name in _IDENTITY}
+            marks.advance(
+                self._written, batch.array("origin_partition")[first:after], batch.array("origin_offset")[first:after]
+            )
             meta = {
                 "feature_hash": FEATURE_HASH,
                 **{key: getattr(verdicts, name) for key, name in _VERSIONS.items()},
@@ -119,9 +120,8 @@ class Lane:
                 **beside.meta_of(first),
                 marks.META_KEY: marks.to_meta(self._written),
             }
-            columns = {name: part.columns[name] for name in _IDENTITY}
-            columns |= {name: getattr(verdicts, name)[index] for name in _JUDGED}
-            columns |= {"batch_score": beside.score[index], "batch_decision": beside.decision[index]}
+            columns |= {name: getattr(verdicts, name)[first:after] for name in _JUDGED}
+            columns |= {"batch_score": beside.score[first:after], "batch_decision": beside.decision[first:after]}
             yield self.partition, (None, pack(SCORES, columns, meta), [])
 
 

@@ -8,20 +8,20 @@ Rule 3. Of several records the larger mark counts: a scorer that wakes up late m
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaTimeoutError
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from fraud import topics
 from fraud.dead_letters import BadMessageError
-from fraud.packed import SCORES, Batch, OriginMarks, unpack
+from fraud.packed import SCORES, Array, OriginMarks, unpack
+from scorer.kafka_away import answered_within, connected
 
 META_KEY: Final = "marks"
 TAIL_RECORDS: Final = 20
+_POLL_MS: Final = 200
 _ORIGIN: Final = topics.TRANSACTIONS.name
 
 log = structlog.get_logger("scorer.marks")
@@ -32,9 +32,8 @@ def to_meta(marks: OriginMarks) -> dict[str, int]:
     return {str(partition): offset for (_, partition), offset in sorted(marks.marks.items())}
 
 
-def advance(marks: OriginMarks, written: Batch) -> None:
-    """Move the marks past the rows of `written`, of which each origin partition ascends."""
-    partitions, offsets = written.array("origin_partition"), written.array("origin_offset")
+def advance(marks: OriginMarks, partitions: Array, offsets: Array) -> None:
+    """Move the marks past rows of these origins, int [rows] each, of which each partition ascends."""
     for partition in set(partitions.tolist()):
         marks.marks[_ORIGIN, partition] = int(offsets[partitions == partition][-1])
 
@@ -49,43 +48,38 @@ def merged(metas: Iterable[Mapping[str, Any]]) -> OriginMarks:
     return OriginMarks(marks)
 
 
-def read_marks(bootstrap: str, partitions: Iterable[int], timeout_s: float) -> dict[int, OriginMarks]:
+async def read_marks(bootstrap: str, partitions: Iterable[int], timeout_s: float) -> dict[int, OriginMarks]:
     """The marks of these partitions of `scores`, from their newest records; empty where nothing was written yet.
 
-    Raises KafkaError when Kafka does not answer within `timeout_s`.
+    Raises KafkaAwayError or aiokafka's KafkaError when Kafka does not answer within `timeout_s`.
     """
-    consumer = KafkaConsumer(
+    consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         client_id="scorer-marks",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        allow_auto_create_topics=False,
-        bootstrap_timeout_ms=int(timeout_s * 1000),
     )
     try:
-        tails = _tails(consumer, [TopicPartition(topics.SCORES.name, p) for p in partitions], timeout_s)
+        async with answered_within(timeout_s):
+            await connected(consumer.start, timeout_s)
+            tails = await _tails(consumer, [TopicPartition(topics.SCORES.name, p) for p in partitions])
     finally:
-        consumer.close()
+        await consumer.stop()
     marks = {tp.partition: merged(_metas(tail)) for tp, tail in tails.items()}
     log.info("marks", partitions={partition: to_meta(mark) for partition, mark in marks.items()})
     return marks
 
 
-def _tails(
-    consumer: KafkaConsumer, wanted: list[TopicPartition], timeout_s: float
-) -> dict[TopicPartition, list[bytes]]:
-    deadline = time.monotonic() + timeout_s
+async def _tails(consumer: AIOKafkaConsumer, wanted: list[TopicPartition]) -> dict[TopicPartition, list[bytes]]:
     consumer.assign(wanted)
-    ends = consumer.end_offsets(wanted, timeout_ms=int(timeout_s * 1000))
-    begins = consumer.beginning_offsets(wanted, timeout_ms=int(timeout_s * 1000))
+    ends = await consumer.end_offsets(wanted)
+    begins = await consumer.beginning_offsets(wanted)
     tails: dict[TopicPartition, list[bytes]] = {tp: [] for tp in wanted}
     for tp in wanted:
         consumer.seek(tp, max(begins[tp], ends[tp] - TAIL_RECORDS))
     left = {tp for tp in wanted if ends[tp] > begins[tp]}
     while left:
-        if time.monotonic() > deadline:
-            raise KafkaTimeoutError(f"the newest records of {sorted(left)} were not read within {timeout_s:.0f} s")
-        for tp, records in consumer.poll(timeout_ms=200).items():
+        for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
             tails[tp] += [record.value for record in records]
             if records[-1].offset + 1 >= ends[tp]:
                 left.discard(tp)

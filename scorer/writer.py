@@ -3,24 +3,21 @@
 Rule 1. A row in `scores` implies that its alert stands in `alerts`: alerts are acknowledged before scores are sent.
 Rule 2. A write that fails ends the process; after the restart the marks say what is done, and the rest is written.
 Rule 3. A scores record stands in the partition that its vectors came from, and holds at most ROWS_MAX rows.
+Rule 4. While Kafka is away the producer, an idempotent one, retries for ever; the deadline is set here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
 
-from kafka import KafkaProducer
-
-from adapters.kafka import Record, partition_for
+from adapters.kafka import AsyncWriter, Record, partition_for, write_all
 from fraud import topics
 from fraud.alert import Alert
-
-BATCH_BYTES: Final = 256 * 1024
+from scorer.kafka_away import answered_within
 
 
 class ScoreWriter:
-    """A producer whose `flush` returns only when every record sent is acknowledged.
+    """Each call returns when everything is acknowledged.
 
     away_seconds_max: how long a write is retried in place while Kafka is away.
     """
@@ -28,47 +25,36 @@ class ScoreWriter:
     def __init__(self, bootstrap: str, partitions: int, away_seconds_max: float) -> None:
         self._partitions = partitions
         self._away_seconds_max = away_seconds_max
-        self._sent: list[Any] = []
-        away_ms = int(away_seconds_max * 1000)
-        self._producer = KafkaProducer(
-            bootstrap_servers=bootstrap,
-            client_id="scorer",
-            acks="all",
-            linger_ms=0,
-            batch_size=BATCH_BYTES,
-            max_request_size=topics.dead_letter_topic(topics.FEATURES).max_message_bytes,
-            request_timeout_ms=min(10_000, away_ms),
-            delivery_timeout_ms=away_ms,
-            max_block_ms=away_ms,
-            bootstrap_timeout_ms=away_ms,
-            reconnect_backoff_max_ms=1000,
-            allow_auto_create_topics=False,
+        self._writer = AsyncWriter(bootstrap, "scorer")
+
+    async def start(self) -> None:
+        """Connect. Raises aiokafka's KafkaError, or KafkaAwayError."""
+        async with answered_within(self._away_seconds_max):
+            await self._writer.start()
+
+    async def alerts(self, alerts: Sequence[Alert]) -> None:
+        """Write alerts, each to its card's partition. Raises aiokafka's KafkaError, or KafkaAwayError."""
+        await self.records(
+            topics.ALERTS.name,
+            (
+                (partition_for(alert.card_id, self._partitions), (alert.card_id.encode(), alert.to_json(), []))
+                for alert in alerts
+            ),
         )
 
-    def alerts(self, alerts: Sequence[Alert]) -> None:
-        """Write alerts, each to its card's partition; return when they are acknowledged. Raises KafkaError."""
-        for alert in alerts:
-            partition = partition_for(alert.card_id, self._partitions)
-            self._send(topics.ALERTS.name, partition, (alert.card_id.encode(), alert.to_json(), []))
-        self._flush()
-
-    def records(self, topic: str, records: Iterable[tuple[int, Record]]) -> None:
-        """Write records, each to its partition, in order; return when they are acknowledged. Raises KafkaError."""
+    async def records(self, topic: str, records: Iterable[tuple[int, Record]]) -> None:
+        """Write records, each to its partition, in order. Raises aiokafka's KafkaError, or KafkaAwayError."""
+        by_partition: dict[int, list[Record]] = {}
         for partition, record in records:
-            self._send(topic, partition, record)
-        self._flush()
+            by_partition.setdefault(partition, []).append(record)
+        if not by_partition:
+            return
+        async with answered_within(self._away_seconds_max):
+            if len(by_partition) == 1:  # as a rule; without a task of its own
+                await self._writer.write(topic, *by_partition.popitem())
+            else:
+                await write_all(self._writer, [(topic, partition, each) for partition, each in by_partition.items()])
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Disconnect; everything that was sent has been acknowledged."""
-        self._producer.close(timeout=1)
-
-    def _send(self, topic: str, partition: int, record: Record) -> None:
-        key, value, headers = record
-        self._sent.append(self._producer.send(topic, value=value, key=key, headers=headers, partition=partition))
-
-    def _flush(self) -> None:
-        sent, self._sent = self._sent, []
-        if sent:
-            self._producer.flush(timeout=self._away_seconds_max)
-        for future in sent:
-            future.get(timeout=1)  # done already; raises what went wrong
+        await self._writer.stop()

@@ -8,6 +8,7 @@ import signal
 import uvloop
 from aiokafka.errors import KafkaError
 
+from adapters.garbage import settle_garbage
 from adapters.telemetry import configure_logging, serve_metrics
 from stream_features.app import FeatureWorker
 from stream_features.lane_runner import EXIT_RESTART, end_process
@@ -30,6 +31,7 @@ async def _work(settings: FeatureSettings) -> None:
         await starting
     except (KafkaError, OSError) as error:
         end_process(EXIT_RESTART, f"no Kafka at {settings.kafka_bootstrap}: {error}")
+    settle_garbage()
     crashed = asyncio.ensure_future(worker.crashed())
     await asyncio.wait((stopped, crashed), return_when=asyncio.FIRST_COMPLETED)
     if crashed.done():

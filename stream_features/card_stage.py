@@ -18,7 +18,8 @@ from fraud.columns import CardColumns
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.fold import ACCEPTED, DUPLICATE, TOO_LATE, CardFold, CardResult, is_striking
 from fraud.packed import Column
-from fraud.transaction import Transaction, parse_transaction
+from fraud.transaction import Transaction
+from fraud.transactions import parse_transactions
 from stream_features.stage import (
     Clock,
     Refused,
@@ -80,12 +81,13 @@ class CardStage:
     def decode(self, records: Sequence[Any]) -> Arrivals:
         """Parse the records; a bad one becomes a dead letter."""
         arrivals = Arrivals(records[0].offset, records[-1].offset + 1)
-        for record in records:
-            try:
-                arrivals.transactions.append(parse_transaction(record.value, record.key))
+        outcomes = parse_transactions([record.key for record in records], [record.value for record in records])
+        for record, outcome in zip(records, outcomes, strict=True):
+            if isinstance(outcome, BadMessageError):
+                arrivals.refused.append(self._refusal(outcome, record))
+            else:
+                arrivals.transactions.append(outcome)
                 arrivals.records.append(record)
-            except BadMessageError as error:
-                arrivals.refused.append(self._refusal(error, record))
         return arrivals
 
     def missing(self, decoded: Arrivals) -> list[str]:
@@ -113,7 +115,7 @@ class CardStage:
             rows = columns if len(accepted) == len(result.outcome) else take_rows(columns, accepted)
             targets = target_partitions(rows["terminal_id"], self._partitions)  # type: ignore[arg-type]  # a text column
             writes += packed_writes(topics.TERMINAL_LOG, packed.CARD_VECTORS, targets, rows, self._clock(), ways)
-        late = int(result.late.sum())
+        late, newest = int(result.late.sum()), 0
         counters = {
             "accepted": len(accepted),
             "duplicates": int((result.outcome == DUPLICATE).sum()),
@@ -121,8 +123,8 @@ class CardStage:
             "late": late,
         }
         if len(accepted):
-            self.reached_ms = int(np.median(columns["occurred_at_ms"][accepted]))
-        newest = int(columns["occurred_at_ms"][accepted].max()) if len(accepted) else 0
+            occurred = np.sort(columns["occurred_at_ms"][accepted])
+            self.reached_ms, newest = int(occurred[len(occurred) // 2]), int(occurred[-1])
         effect = Effect(
             first=self.state.next,
             next=decoded.next,

@@ -99,15 +99,14 @@ def packed_writes(
     meta: dict[str, Any] = {"feature_hash": FEATURE_HASH, "stage_at_ms": now_ms}
     if switches:
         meta[META] = list(switches)
-    targets = np.asarray(partitions)
     writes: list[Write] = []
-    for target in np.unique(targets).tolist():
-        rows = np.flatnonzero(targets == target)
-        records: list[Record] = []
-        for start in range(0, len(rows), ROWS_MAX):
-            chunk = rows[start : start + ROWS_MAX]
-            records.append((None, pack(kind, take_rows(columns, chunk), meta), []))
-        writes.append((topic.name, target, records))
+    for target in sorted(set(partitions)):
+        mine = columns
+        if partitions.count(target) != len(partitions):
+            mine = take_rows(columns, np.flatnonzero(np.asarray(partitions) == target))
+        starts = range(0, len(mine["origin_offset"]), ROWS_MAX)
+        chunks = ({name: c[at : at + ROWS_MAX] for name, c in mine.items()} for at in starts)
+        writes.append((topic.name, target, [(None, pack(kind, chunk, meta), []) for chunk in chunks]))
     return writes
 
 

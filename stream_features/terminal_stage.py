@@ -16,7 +16,7 @@ import numpy as np
 
 from adapters.state_store import Effect, StageState
 from fraud import packed, topics
-from fraud.columns import TerminalColumns, known_hash
+from fraud.columns import TerminalColumns, known_hashes
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH
 from fraud.fold import (
@@ -219,7 +219,7 @@ def _concatenate(batches: Sequence[Batch]) -> TerminalColumns:
     def cards(batch: Batch) -> np.ndarray[Any, Any]:
         if batch.kind == packed.LABELS:
             return np.zeros(batch.rows, np.uint64)
-        return np.array([known_hash(card_id) for card_id in batch.text("card_id")], np.uint64)
+        return known_hashes(batch.text("card_id"))
 
     kinds = [np.full(batch.rows, LABEL if batch.kind == packed.LABELS else TRANSACTION, np.uint8) for batch in batches]
     return TerminalColumns(

@@ -28,7 +28,7 @@ from fraud.labels import Label, parse_label
 from fraud.packed import Batch, OriginMarks
 from fraud.switches import META, in_words
 from fraud.transaction import Transaction
-from trainer.transaction_columns import transaction_columns
+from fraud.transactions import parse_transactions
 
 Headers = Sequence[tuple[str, bytes]]
 Values = Sequence[bytes | None]
@@ -316,30 +316,35 @@ _PACKED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 
 
+def _columns(outcomes: Sequence[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """The fields of what was read of each record, null where it is refused, and `refused`: why, null where nothing is wrong."""
+    refused = [str(each.reason) if isinstance(each, BadMessageError) else None for each in outcomes]
+    if any(refused):
+        outcomes = [None if why else each for each, why in zip(outcomes, refused, strict=True)]
+        told = {name: [None if each is None else getattr(each, name) for each in outcomes] for name in schema}
+    else:
+        told = {name: [getattr(each, name) for each in outcomes] for name in schema}
+    series = {name: pl.Series(column, dtype=schema[name]) for name, column in told.items()}
+    return pl.DataFrame({**series, "refused": pl.Series(refused, dtype=pl.String)})
+
+
 def _each(schema: Mapping[str, Any], parse: Callable[[bytes | None, bytes | None, Headers], Any]) -> Parse:
     """Columns of topics that say little: one message after the other. parse(key, value, headers): raises BadMessageError."""
 
     def columns(keys: Values, values: Values, headers: Sequence[Headers]) -> pl.DataFrame:
-        parsed: list[Any] = []
-        refused: list[str | None] = []
+        outcomes: list[Any] = []
         for record in zip(keys, values, headers, strict=True):
             try:
-                parsed.append(parse(*record))
-                refused.append(None)
+                outcomes.append(parse(*record))
             except BadMessageError as error:
-                parsed.append(None)
-                refused.append(str(error.reason))
-        told = {
-            name: pl.Series([None if p is None else getattr(p, name) for p in parsed], dtype=dtype)
-            for name, dtype in schema.items()
-        }
-        return pl.DataFrame({**told, "refused": pl.Series(refused, dtype=pl.String)})
+                outcomes.append(error)
+        return _columns(outcomes, schema)
 
     return columns
 
 
 _RAW: Final[Mapping[str, Parse]] = {
-    topics.TRANSACTIONS.name: lambda keys, values, _: transaction_columns(keys, values, _TRANSACTIONS_SCHEMA),
+    topics.TRANSACTIONS.name: lambda keys, values, _: _columns(parse_transactions(keys, values), _TRANSACTIONS_SCHEMA),
     topics.LABELS.name: _each(_LABELS_SCHEMA, lambda key, value, _: parse_label(value, key)),
     topics.ALERTS.name: _each(_ALERTS_SCHEMA, lambda _key, value, _: parse_alert(value)),
     topics.DISPOSITIONS.name: _each(_DISPOSITIONS_SCHEMA, lambda _key, value, _: parse_disposition(value)),

@@ -165,6 +165,17 @@ def running(stage: Stage, scorer_id: str = "0", **settings: str) -> Iterator[sub
         process.wait(10)
 
 
+def fetched(port: int, path: str) -> tuple[int, str]:
+    """Status and body of what a scorer's metrics port answers; 0 where nothing does."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
 def check_alerts_are_the_rows_that_were_not_approved(stage: Stage, scored: dict[Origin, tuple[float, int]]) -> None:
     expected = {origin for origin, (_, decision) in scored.items() if decision != APPROVE}
 
@@ -265,25 +276,15 @@ def test_models_take_over_while_rows_stream_and_a_damaged_one_does_not(stage: St
 
 def test_a_bad_record_is_a_dead_letter_and_health_and_metrics_tell_what_happens(stage: Stage) -> None:
     (port,) = free_ports(1)
-
-    def fetched(path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
     with running(stage, FRAUD_METRICS_PORT=str(port)) as process:
-        until(lambda: fetched("/healthz")[0] == 200, "health")
+        until(lambda: fetched(port, "/healthz")[0] == 200, "health")
         bad = f"no batch {stage.origin_partition}".encode()
         stage.send(range(10))
         stage.send(range(10), bad)
         stage.send(range(10, 20))
         until(lambda: stage.scored_offsets() >= set(range(20)), "scores around the bad record")
         until(lambda: bad in stage.read().dead, "the dead letter")
-        metrics = fetched("/metrics")[1]
+        metrics = fetched(port, "/metrics")[1]
         assert 'fraud_transactions_total{outcome="accepted",stage="scorer"} 20.0' in metrics
         assert 'fraud_dead_letters_total{reason="PACKED_INVALID",topic="features"} 1.0' in metrics
         assert 'fraud_scores_total{decision="review"} 7.0' in metrics
@@ -309,6 +310,18 @@ def test_a_second_scorer_takes_over_what_the_killed_first_one_had(stage: Stage) 
     check_alerts_are_the_rows_that_were_not_approved(stage, scored)
 
 
+def test_of_two_scorers_under_one_name_the_older_one_ends_with_2_and_names_the_setting(stage: Stage) -> None:
+    with running(stage) as older:
+        stage.send(range(5))
+        until(lambda: stage.scored_offsets() >= set(range(5)), "scores by the older one")
+        with running(stage) as newer:
+            assert older.wait(WAIT_S) == 2
+            stage.send(range(5, 10))
+            until(lambda: stage.scored_offsets() >= set(range(10)), "scores by the newer one")
+            assert newer.poll() is None, stage.logs()
+    assert "another scorer runs with FRAUD_SCORER_ID=0" in stage.logs()
+
+
 def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was(
     fresh_kafka: Server, tmp_path: Path
 ) -> None:
@@ -326,6 +339,25 @@ def test_while_the_broker_is_away_the_scorer_waits_and_then_goes_on_where_it_was
     scored = stage.scored()
     assert stage.rows_written() == len(scored) == 1200
     check_alerts_are_the_rows_that_were_not_approved(stage, scored)
+    stage.close()
+
+
+def test_a_broker_that_stays_away_ends_the_scorer_with_70_and_one_that_is_told_to_stop_with_0(
+    fresh_kafka: Server, tmp_path: Path
+) -> None:
+    stage = Stage(fresh_kafka.address, tmp_path)
+    away = {"FRAUD_KAFKA_AWAY_SECONDS_MAX": "4", "FRAUD_BATCH_PATH": "false"}
+    ports = free_ports(2)
+    other_group = {"FRAUD_SCORER_GROUP": f"{stage.group}-beside"}
+    with (
+        running(stage, "idle", FRAUD_METRICS_PORT=str(ports[0]), **away) as idle,
+        running(stage, "told", FRAUD_METRICS_PORT=str(ports[1]), **other_group) as told,
+    ):
+        until(lambda: {fetched(port, "/healthz")[0] for port in ports} == {200}, "two scorers at work")
+        fresh_kafka.kill()
+        told.send_signal(signal.SIGTERM)
+        with running(stage, "late", **away) as late:
+            assert [process.wait(WAIT_S) for process in (told, idle, late)] == [0, 70, 70]
     stage.close()
 
 

@@ -7,7 +7,9 @@ Rule 2. Every value of a snapshot is its mark, so that a mixture of two would sh
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import redis
 
 from adapters.backends import Server
 from adapters.snapshot_store import (
+    LOOK_SECONDS,
     NO_SNAPSHOT,
     Entities,
     Found,
@@ -92,7 +95,7 @@ def dying_client(url: str, sends: int) -> redis.Redis:
 def test_a_publisher_killed_at_any_step_leaves_the_old_snapshot_whole(redis_url: str, keys: str) -> None:
     good = SnapshotStore(connect(redis_url, 5), keys)
     publish(good, NIGHT_MS, 1.0)
-    reader = SnapshotReader(connect(redis_url, 5), keys)
+    reader = SnapshotReader(connect(redis_url, 5), keys, count().__next__)  # looks at the pointer each time
     before = all_keys(redis_url, keys)
     died = 0
     for sends in range(SENDS_MAX):
@@ -123,8 +126,8 @@ def test_a_reader_beside_a_publisher_never_sees_a_mixture(redis_url: str, keys: 
     faults: list[str] = []
     seen: set[int] = set()
 
-    def read() -> None:
-        reader = SnapshotReader(connect(redis_url, 5), keys)
+    def read(clock: Callable[[], float]) -> None:
+        reader = SnapshotReader(connect(redis_url, 5), keys, clock)
         while not stop.is_set():
             found = reader.look_up(np.full(len(CARDS), NIGHT_MS + 999 * DAY_MS), CARDS, [TERMINALS[0]] * len(CARDS))
             night = int(found.midnight_ms[0] - NIGHT_MS) // DAY_MS
@@ -132,7 +135,7 @@ def test_a_reader_beside_a_publisher_never_sees_a_mixture(redis_url: str, keys: 
             if marks_of(found) != {float(night)} or len(set(found.midnight_ms.tolist())) != 1:
                 faults.append(f"{night}: {marks_of(found)}")
 
-    readers = [threading.Thread(target=read) for _ in range(2)]
+    readers = [threading.Thread(target=read, args=(clock,)) for clock in (count().__next__, time.monotonic)]
     for each in readers:
         each.start()
     store = SnapshotStore(connect(redis_url, 5), keys)
@@ -193,9 +196,90 @@ def test_a_snapshot_of_other_features_is_never_joined(redis_url: str, keys: str)
     assert found.midnight_ms.tolist() == [NO_SNAPSHOT]
 
 
-def test_redis_away_is_said_as_such(fresh_redis: Server) -> None:
-    reader = SnapshotReader(connect(fresh_redis.address, 1))
-    look(reader, NIGHT_MS)
+class Reading:
+    """A reader with a clock of the test's, and how many round trips it took."""
+
+    def __init__(self, url: str, keys: str, entities_max: int = 1000) -> None:
+        self.now_s = 0.0
+        self.trips = 0
+        client = connect(url, 1)
+        self.reader = SnapshotReader(client, keys, lambda: self.now_s, entities_max)
+        pipeline = client.pipeline
+
+        def counted(transaction: bool = True) -> Any:
+            self.trips += 1
+            return pipeline(transaction)
+
+        client.pipeline = counted  # type: ignore[method-assign]  # counts
+
+    def look(self, *cards: str, at_ms: int = NIGHT_MS + 5) -> Found:
+        return self.reader.look_up(np.full(len(cards), at_ms), cards, ["m5"] * len(cards))
+
+
+def test_what_was_read_is_not_asked_for_again_and_what_the_snapshot_has_not_neither(redis_url: str, keys: str) -> None:
+    publish(SnapshotStore(connect(redis_url, 5), keys), NIGHT_MS, 1.0)
+    one = Reading(redis_url, keys)
+    one.look("c1", "c2", "unknown")
+    before = one.trips
+    found = one.look("unknown", "c2", "c1", "c2")
+    assert one.trips == before
+    assert found.card[:, 0].tolist() == [CARD_DEFAULTS[0], 1.0, 1.0, 1.0]
+    assert one.look("c1", "c3").card[:, 0].tolist() == [1.0, 1.0]
+    assert one.trips == before + 1, "c3 was not there"
+
+
+def test_between_two_looks_the_old_snapshot_is_joined_whole_and_then_the_new_one(redis_url: str, keys: str) -> None:
+    store = SnapshotStore(connect(redis_url, 5), keys)
+    publish(store, NIGHT_MS, 1.0)
+    one, other = Reading(redis_url, keys), Reading(redis_url, keys)
+    for each in (one, other):
+        assert marks_of(each.look("c1")) == {1.0}
+    publish(store, NIGHT_MS, 2.0)  # takes the old one's place, and drops its keys
+    one.now_s += LOOK_SECONDS / 2
+    assert marks_of(one.look("c1")) == {1.0}
+    assert marks_of(other.look("c1", "c2")) == {2.0}, (
+        "who reads anything finds that the pointer has moved, and mixes nothing"
+    )
+    one.now_s += LOOK_SECONDS
+    assert marks_of(one.look("c1")) == {2.0}
+    publish(store, NIGHT_MS + DAY_MS, 3.0)
+    one.now_s += LOOK_SECONDS
+    before = one.trips
+    assert marks_of(one.look("c1")) == {2.0}
+    assert one.trips == before + 1, "what still counts is still known"
+
+
+def test_a_reader_that_ignores_the_pointer_would_be_caught(
+    redis_url: str, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.snapshot_store.LOOK_SECONDS", float("inf"))
+    with pytest.raises(AssertionError):
+        test_between_two_looks_the_old_snapshot_is_joined_whole_and_then_the_new_one(redis_url, keys)
+
+
+def test_what_is_kept_is_bounded_and_the_least_recently_used_goes_first(redis_url: str, keys: str) -> None:
+    publish(SnapshotStore(connect(redis_url, 5), keys), NIGHT_MS, 1.0)
+    one = Reading(redis_url, keys, entities_max=3)
+    assert marks_of(one.look(*CARDS)) == {1.0}, "a batch of more than are kept"
+    for card in ("c1", "c2", "c3", "c1", "c4"):
+        one.look(card)
+    before = one.trips
+    one.look("c1", "c3", "c4")
+    assert one.trips == before
+    one.look("c2")
+    assert one.trips == before + 1
+
+
+def test_redis_away_is_said_as_such_at_the_next_look(fresh_redis: Server, keys: str) -> None:
+    publish(SnapshotStore(connect(fresh_redis.address, 5), keys), NIGHT_MS, 1.0)
+    one = Reading(fresh_redis.address, keys)
+    one.look("c1")
     fresh_redis.stop()
+    one.now_s += LOOK_SECONDS / 2
+    assert marks_of(one.look("c1")) == {1.0}, "nothing needs Redis"
     with pytest.raises(SnapshotAwayError, match="does not answer"):
-        look(reader, NIGHT_MS)
+        one.look("c2")
+    one.now_s += LOOK_SECONDS
+    for _ in range(2):
+        with pytest.raises(SnapshotAwayError, match="does not answer"):
+            one.look("c1")

@@ -6,17 +6,19 @@ Rule 2. Crashes are simulated by throwing the loop away at a chosen write and st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kafka import TopicPartition
-from kafka.errors import KafkaTimeoutError
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, KafkaTimeoutError
 from prometheus_client import CollectorRegistry, Histogram
 
-from adapters.kafka import Record
+from adapters.kafka import AsyncWriter, Record
 from adapters.model_store import Aliases, ModelStore
 from adapters.telemetry import observe_many
 from fraud import rules
@@ -27,9 +29,12 @@ from fraud.flood import DeadLetterFloodError
 from fraud.packed import ROWS_MAX, SCORES, VECTORS, Batch, OriginMarks, unpack
 from scorer import marks
 from scorer.judge import alerts_of, concatenated, judge
+from scorer.kafka_away import KafkaAwayError
 from scorer.lane import FeatureHashMismatchError, Lane
-from scorer.loop import LOOK_SECONDS, ConsumerStuckError, KafkaAwayError, Limits, ScoringLoop
+from scorer.loop import LOOK_SECONDS, ConsumerStuckError, Limits, ScoringLoop
+from scorer.membership import NameTakenError
 from scorer.slot import CHALLENGER, ModelSlot
+from scorer.writer import ScoreWriter
 from tests.scoring.packed_vectors import packed_rows
 from tests.scoring.published_models import point_to, publish
 
@@ -68,12 +73,12 @@ class Log:
             raise SimulatedCrash
         self.writes.append(what)
 
-    def alerts(self, alerts: Sequence[Alert]) -> None:
+    async def alerts(self, alerts: Sequence[Alert]) -> None:
         if alerts:
             self._count("alerts")
             self.alerts_written += alerts
 
-    def records(self, topic: str, records: Iterable[tuple[int, Record]]) -> None:
+    async def records(self, topic: str, records: Iterable[tuple[int, Record]]) -> None:
         for partition, record in records:
             self._count(topic)
             if topic == "scores":
@@ -81,7 +86,7 @@ class Log:
             else:
                 self.dead.append(record)
 
-    def marks(self, partitions: Iterable[int]) -> dict[int, OriginMarks]:
+    async def marks(self, partitions: Iterable[int]) -> dict[int, OriginMarks]:
         return {
             wanted: marks.merged(unpack(raw, (SCORES,)).meta for p, raw in self.scores if p == wanted)
             for wanted in partitions
@@ -89,6 +94,10 @@ class Log:
 
     def scored(self) -> list[Batch]:
         return [unpack(raw, (SCORES,)) for _, raw in self.scores]
+
+
+def take(loop: ScoringLoop, polled: Mapping[TopicPartition, Sequence[Polled]]) -> None:
+    asyncio.run(loop.take(polled))
 
 
 def loop_on(log: Log, folder: Path, limits: Limits = LIMITS) -> ScoringLoop:
@@ -112,7 +121,7 @@ def test_every_row_gets_one_score_in_its_partition_and_every_alert_its_row(tmp_p
     log = Log()
     one = polled(packed_rows(range(30)), packed_rows(range(30, 40), 1))
     two = polled(packed_rows(range(40, 45)), partition=3)
-    loop_on(log, tmp_path).take({**one, **two})
+    take(loop_on(log, tmp_path), {**one, **two})
     expected = [(0, o) for o in range(30)] + [(1, o) for o in range(30, 40)] + [(0, o) for o in range(40, 45)]
     assert origins(log.scored()) == expected
     assert [partition for partition, _ in log.scores] == [0, 3]
@@ -123,7 +132,7 @@ def test_every_row_gets_one_score_in_its_partition_and_every_alert_its_row(tmp_p
 
 def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_path: Path) -> None:
     log = Log()
-    loop_on(log, tmp_path).take(polled(packed_rows([0, 1])))
+    take(loop_on(log, tmp_path), polled(packed_rows([0, 1])))
     (batch,) = log.scored()
     assert batch.meta == {
         "feature_hash": FEATURE_HASH,
@@ -145,7 +154,7 @@ def test_scores_say_what_decided_and_alerts_carry_the_codes_of_the_rules(tmp_pat
 def test_a_large_poll_is_written_in_records_of_bounded_rows_each_with_its_own_marks(tmp_path: Path) -> None:
     log = Log()
     values = [packed_rows(range(first, first + ROWS_MAX)) for first in range(0, 3 * ROWS_MAX, ROWS_MAX)]
-    loop_on(log, tmp_path).take(polled(packed_rows(range(5), 1), *values))
+    take(loop_on(log, tmp_path), polled(packed_rows(range(5), 1), *values))
     assert [batch.rows for batch in log.scored()] == [ROWS_MAX, ROWS_MAX, ROWS_MAX, 5]
     assert [batch.meta["marks"] for batch in log.scored()] == [
         {"0": ROWS_MAX - 6, "1": 4},
@@ -166,15 +175,15 @@ def test_after_a_crash_at_any_write_nothing_is_missing_and_no_score_stands_twice
     loop = loop_on(log, tmp_path)
     crashed = False
     try:
-        loop.take(first)
-        loop.take(second)
+        take(loop, first)
+        take(loop, second)
     except SimulatedCrash:
         crashed = True
     assert crashed == (crash_at < 6)
     log.crash_at = None
     again = loop_on(log, tmp_path)  # nothing was committed: both polls come again
-    again.take(first)
-    again.take(second)
+    take(again, first)
+    take(again, second)
     everything = [(0, o) for o in range(760)] + [(1, o) for o in range(9)]
     assert sorted(origins(log.scored())) == sorted(everything)
     decided = {
@@ -189,8 +198,8 @@ def test_after_a_crash_at_any_write_nothing_is_missing_and_no_score_stands_twice
 def test_rows_that_come_again_are_dropped_also_within_one_poll(tmp_path: Path) -> None:
     log = Log()
     loop = loop_on(log, tmp_path)
-    loop.take(polled(packed_rows([1, 2, 3]), packed_rows([2, 3, 4]), packed_rows([2, 5], 1)))
-    loop.take(polled(packed_rows([4]), packed_rows([5], 1), first=3))
+    take(loop, polled(packed_rows([1, 2, 3]), packed_rows([2, 3, 4]), packed_rows([2, 5], 1)))
+    take(loop, polled(packed_rows([4]), packed_rows([5], 1), first=3))
     assert origins(log.scored()) == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 5)]
 
 
@@ -209,7 +218,7 @@ def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason_and_its
         packed_rows([1], meta={"feature_hash": None}),
         good.replace(b'"<f4"', b'"<i4"'),
     ]
-    loop_on(log, tmp_path).take(polled(packed_rows([1, 2]), *bad, packed_rows([3])))
+    take(loop_on(log, tmp_path), polled(packed_rows([1, 2]), *bad, packed_rows([3])))
     assert origins(log.scored()) == [(0, 1), (0, 2), (0, 3)]
     assert [value for _, value, _ in log.dead] == [raw or b"" for raw in bad]
     assert [dict(headers)["reason"] for _, _, headers in log.dead] == [b"PACKED_INVALID"] * len(bad)
@@ -219,16 +228,16 @@ def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason_and_its
 def test_a_flood_of_bad_records_stops_the_scorer_before_it_eats_the_stream(tmp_path: Path) -> None:
     log = Log()
     loop = loop_on(log, tmp_path, Limits(60.0, 0.5, 100, 0.0))
-    loop.take(polled(*[b"bad"] * 40, *[packed_rows([i]) for i in range(40)]))
+    take(loop, polled(*[b"bad"] * 40, *[packed_rows([i]) for i in range(40)]))
     with pytest.raises(DeadLetterFloodError, match="features"):
-        loop.take(polled(*[b"bad"] * 40))
+        take(loop, polled(*[b"bad"] * 40))
     assert len(log.dead) == 40
 
 
 def test_vectors_of_other_features_stop_the_scorer_and_both_hashes_are_named(tmp_path: Path) -> None:
     log = Log()
     with pytest.raises(FeatureHashMismatchError, match=rf"aaaaaaaaaaaa.*{FEATURE_HASH}"):
-        loop_on(log, tmp_path).take(polled(packed_rows([1], meta={"feature_hash": "aaaaaaaaaaaa"})))
+        take(loop_on(log, tmp_path), polled(packed_rows([1], meta={"feature_hash": "aaaaaaaaaaaa"})))
     assert log.writes == []
 
 
@@ -297,10 +306,10 @@ def test_a_challenger_scores_every_row_in_the_same_pass_and_decides_nothing(tmp_
     champion, challenger = publish(tmp_path, 3), publish(tmp_path, 30)
     point_to(tmp_path, champion)
     alone, both = Log(), Log()
-    with_shadow(alone, tmp_path)[0].take(polled(packed_rows(range(30))))
+    take(with_shadow(alone, tmp_path)[0], polled(packed_rows(range(30))))
     ModelStore(tmp_path).shadow(challenger)
     loop, shadow = with_shadow(both, tmp_path)
-    loop.take(polled(packed_rows(range(30))))
+    take(loop, polled(packed_rows(range(30))))
     (without,), (with_it,) = alone.scored(), both.scored()
     assert without.meta["challenger_version"] is None
     assert np.isnan(without.array("challenger_score")).all()
@@ -330,7 +339,7 @@ def test_models_come_and_go_between_batches_and_every_row_is_scored_once_by_the_
         now[0] += 100
         for slot in (champion, shadow):
             slot.settle(60)
-        loop.take(polled(packed_rows(range(10 * step, 10 * step + 10)), first=step))
+        take(loop, polled(packed_rows(range(10 * step, 10 * step + 10)), first=step))
     assert origins(log.scored()) == [(0, offset) for offset in range(50)]
     named = [(b.meta["model_version"], b.meta["challenger_version"]) for b in log.scored()]
     assert named == [
@@ -341,41 +350,55 @@ def test_models_come_and_go_between_batches_and_every_row_is_scored_once_by_the_
 
 
 class Silent:
-    """A consumer of one partition whose polls take a second and return nothing, then what the test says."""
+    """A consumer of one partition whose polls take a second and return nothing, then what the test says.
 
-    def __init__(self, end: int | None, position: int) -> None:
+    rebalance_at: the poll at which the group gives the partition anew; lost_at: at which it is taken and not given again.
+    """
+
+    def __init__(self, end: int | None, position: int, rebalance_at: int = 0, lost_at: int = 0) -> None:
         self.now_s = 0.0
         self.end, self.at = end, position
         self.answers: dict[int, dict[TopicPartition, list[Polled]]] = {}
         self.polls = 0
+        self.rebalance_at, self.lost_at = rebalance_at, lost_at
+        self.committed: list[dict[TopicPartition, int]] = []
+        self.commit_fails = False
+        self.rejoining: asyncio.Task[None] | None = None
 
-    def subscribe(self, **_: object) -> None:
-        """Nothing to do."""
+    def subscribe(self, topics: Sequence[str], listener: ConsumerRebalanceListener) -> None:
+        self.listener = listener
 
-    def partitions_for_topic(self, _: str) -> set[int]:
-        return {0}
+    async def topics(self) -> set[str]:
+        return {FEATURES}
 
-    def assignment(self) -> set[TopicPartition]:
-        return {TopicPartition(FEATURES, 0)}
+    async def _rejoin(self) -> None:
+        await self.listener.on_partitions_revoked({TopicPartition(FEATURES, 0)})
+        if self.polls != self.lost_at:
+            await self.listener.on_partitions_assigned({TopicPartition(FEATURES, 0)})
 
-    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Polled]]:
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Polled]]:
         self.now_s += 1.0
         self.polls += 1
+        if self.polls in (1, self.rebalance_at, self.lost_at):
+            self.rejoining = asyncio.ensure_future(self._rejoin())  # beside the loop, as the client's own task does it
+        await asyncio.sleep(0)
         return self.answers.get(self.polls, {})
 
-    def end_offsets(self, asked: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+    async def end_offsets(self, asked: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         if self.end is None:
             raise KafkaTimeoutError
         return dict.fromkeys(asked, self.end)
 
-    def position(self, _: TopicPartition, timeout_ms: int) -> int:
+    async def position(self, _: TopicPartition) -> int:
         return self.at
 
     def highwater(self, _: TopicPartition) -> int:
         return self.end or 0
 
-    def commit(self, *_: object, **__: object) -> None:
-        """Nothing to do."""
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        if self.commit_fails:
+            raise CommitFailedError
+        self.committed.append(offsets)
 
 
 class StopAfter:
@@ -389,12 +412,34 @@ class StopAfter:
         return self.left < 0
 
 
-def run_on(consumer: Silent, folder: Path, polls: int) -> None:
-    log = Log()
+async def _nobody() -> bool:
+    return False
+
+
+async def _somebody() -> bool:
+    return True
+
+
+def run_on(
+    consumer: Silent,
+    folder: Path,
+    polls: int,
+    log: Log | None = None,
+    name_is_taken: Callable[[], Awaitable[bool]] = _nobody,
+) -> ScoringLoop:
+    log = log or Log()
     loop = ScoringLoop(
-        consumer, log, ModelSlot(folder), log.marks, LIMITS, now_ms=lambda: 0, clock=lambda: consumer.now_s
+        consumer,
+        log,
+        ModelSlot(folder),
+        log.marks,
+        LIMITS,
+        now_ms=lambda: 0,
+        clock=lambda: consumer.now_s,
+        name_is_taken=name_is_taken,
     )
-    loop.run(StopAfter(polls))  # type: ignore[arg-type]  # as much of an event as the loop asks for
+    asyncio.run(loop.run(StopAfter(polls)))  # type: ignore[arg-type]  # as much of an event as the loop asks for
+    return loop
 
 
 def test_a_consumer_that_gets_nothing_of_what_is_there_ends_the_scorer(tmp_path: Path) -> None:
@@ -417,3 +462,75 @@ def test_a_broker_that_does_not_answer_is_waited_for_and_then_ends_the_scorer(tm
     run_on(Silent(end=None, position=4), tmp_path, 50)
     with pytest.raises(KafkaAwayError):
         run_on(Silent(end=None, position=4), tmp_path, 100)
+
+
+def test_during_a_rebalance_no_consumer_is_stuck_and_no_partition_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ConsumerStuckError):  # the same without the rebalance
+        run_on(Silent(end=7, position=4), tmp_path, 100)
+    loop = run_on(Silent(end=7, position=4, lost_at=2), tmp_path, 100)
+    assert "no partition" in (loop.health() or "")
+
+
+def test_after_a_rebalance_the_marks_are_read_again_and_say_what_another_scorer_has_done(tmp_path: Path) -> None:
+    for rebalance_at, twice in ((3, 0), (0, 5)):  # without the rebalance this scorer knows only its own rows
+        consumer, log = Silent(end=20, position=0, rebalance_at=rebalance_at), Log()
+        consumer.answers = {2: polled(packed_rows(range(5))), 5: polled(packed_rows(range(5, 15)), first=1)}
+        other = Log()
+        take(loop_on(other, tmp_path), polled(packed_rows(range(10))))
+        log.records = partial(_then, log, other)  # type: ignore[method-assign]  # the other one writes meanwhile
+        run_on(consumer, tmp_path, 6, log)
+        rows = origins(log.scored())
+        assert len(rows) - len(set(rows)) == 5 + twice, rebalance_at
+        assert set(rows) == {(0, offset) for offset in range(15)}
+
+
+async def _then(log: Log, other: Log, topic: str, records: Iterable[tuple[int, Record]]) -> None:
+    """Write, and after the first time let the other scorer's rows stand there, too."""
+    await Log.records(log, topic, records)
+    if len(log.scores) == 1:
+        log.scores += other.scores
+
+
+def test_who_lost_its_name_to_another_scorer_ends_and_does_not_join_again(tmp_path: Path) -> None:
+    run_on(
+        Silent(end=4, position=4), tmp_path, 50, name_is_taken=_somebody
+    )  # the first join finds what a dead one left
+    consumer = Silent(end=4, position=4, rebalance_at=7)
+    with pytest.raises(NameTakenError):
+        run_on(consumer, tmp_path, 50, name_is_taken=_somebody)
+    assert consumer.polls == 7
+    assert consumer.rejoining is not None
+    assert consumer.rejoining.cancelled(), "it joined again, and took the name back"
+
+
+def test_offsets_are_committed_as_rows_are_done_and_a_commit_that_fails_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    consumer = Silent(end=9, position=4)
+    consumer.answers = {2: polled(packed_rows(range(5)), first=4), 4: polled(packed_rows(range(5, 9)), first=5)}
+    run_on(consumer, tmp_path, 5)
+    assert [offsets[TopicPartition(FEATURES, 0)] for offsets in consumer.committed] == [5, 6]
+    consumer = Silent(end=5, position=4)
+    consumer.commit_fails = True
+    consumer.answers = {2: polled(packed_rows(range(5)), first=4)}
+    run_on(consumer, tmp_path, 11)
+    assert consumer.polls == 10
+
+
+def test_a_write_that_kafka_does_not_acknowledge_ends_at_the_deadline_and_one_that_it_does_keeps_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[tuple[str, int, list[bytes]]] = []
+
+    async def write(_: AsyncWriter, topic: str, partition: int, records: Sequence[Record]) -> None:
+        written.append((topic, partition, [value for _, value, _ in records]))
+        if topic == "never":
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncWriter, "write", write)
+    writer = ScoreWriter("nowhere:1", 1, 0.05)
+    records: list[tuple[int, Record]] = [(0, (None, b"a", [])), (1, (None, b"b", [])), (0, (None, b"c", []))]
+    asyncio.run(writer.records("scores", records))
+    assert sorted(written) == [("scores", 0, [b"a", b"c"]), ("scores", 1, [b"b"])]
+    with pytest.raises(KafkaAwayError):
+        asyncio.run(writer.records("never", records))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fraud.dead_letters import MEANING, BadMessageError, Reason
 from fraud.labels import Label, parse_label
 from fraud.transaction import AMOUNT_MINOR_MAX, Transaction, id_hash, parse_transaction
+from fraud.transactions import parse_transactions
 from fraud.windows import DAY_MS
 from fraud.wire import CLOCK_SKEW_MAX_MS, MESSAGE_BYTES_MAX, TIME_MAX_MS, TIME_MIN_MS
 
@@ -180,6 +181,34 @@ def test_an_id_that_could_break_a_key_is_refused(field: str, wrong: str) -> None
 @pytest.mark.parametrize("key", [None, b"", b"card-2", b"card-1 ", b"CARD-1", b"\xff", b"x" * 1000])
 def test_a_record_whose_key_is_not_its_card_is_refused(key: bytes | None) -> None:
     assert reason_of(TRANSACTION.to_json(), key) == Reason.KEY_MISMATCH
+
+
+def outcome_alone(raw: bytes | None, key: bytes | None) -> Transaction | Reason:
+    try:
+        return parse_transaction(raw, key)
+    except BadMessageError as error:
+        return error.reason
+
+
+def outcomes_together(records: list[tuple[bytes | None, bytes | None]]) -> list[Transaction | Reason]:
+    together = parse_transactions([key for _, key in records], [raw for raw, _ in records])
+    return [each.reason if isinstance(each, BadMessageError) else each for each in together]
+
+
+def test_messages_that_are_read_together_have_the_outcomes_that_they_have_alone() -> None:
+    records: list[tuple[bytes | None, bytes | None]] = [(raw, b"card-1") for raw in ACCEPTED.values()]
+    records += [(raw, b"card-1") for raw, _ in REFUSED.values()]
+    records += [(TRANSACTION.to_json(), key) for key in (None, b"", b"card-2", b"\xff", b"card-1\ncard-1")]
+    for field in ("transaction_id", "card_id", "terminal_id", "merchant_id", "device_id"):
+        records += [(changed(PLACED, **{field: wrong}), b"card-1") for wrong in WRONG_IDS]
+    alone = [outcome_alone(*record) for record in records]
+    assert {each for each in alone if isinstance(each, Reason)} > {Reason.ID_INVALID, Reason.KEY_MISMATCH}
+    assert [outcomes_together([record])[0] for record in records] == alone  # no neighbour spoils its block
+    assert outcomes_together(records) == alone
+    for message in (TRANSACTION, PLACED):
+        beside = (message.to_json(), b"card-1")
+        for record, outcome in zip(records, alone, strict=True):  # it spoils the block of a good one
+            assert outcomes_together([beside, record, beside]) == [message, outcome, message]
 
 
 def test_a_transaction_survives_the_wire() -> None:
