@@ -81,6 +81,7 @@ def wait_while_quiet(fetcher: Any) -> None:
     """Let aiokafka's fetcher wait QUIET_WAIT_MS with a fetch that asks for every lane: whatever comes in any of them answers it.
 
     While records of a lane wait in the fetcher, it asks without that lane, and such a fetch keeps to FETCH_WAIT_MS (Rule 3).
+    A lane that has rested (hand_over.py) is asked for again when such a fetch is answered, so it may wait for QUIET_WAIT_MS.
     """
     actions_of = fetcher._get_actions_per_node
 
