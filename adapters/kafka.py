@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from threading import Event
 from typing import Any, Final
 
@@ -87,9 +88,18 @@ class AsyncWriter:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def write(self, topic: str, partition: int, records: Iterable[Record]) -> None:
-        """Append the records in order; return when all are acknowledged. Raises aiokafka's KafkaError."""
-        await asyncio.gather(*[await sent for sent in self._batches(topic, partition, records)])
+    async def write(self, topic: str, partition: int, records: Iterable[Record]) -> int | None:
+        """Append the records in order; return when all are acknowledged. Raises aiokafka's KafkaError.
+
+        Returns the offset of the first record when all stand side by side in the log; None when not, or when a broker that was
+        asked again no longer knew where they stand.
+        """
+        batches = self._batches(topic, partition, records)
+        placed = await asyncio.gather(*[await sent for _, sent in batches])
+        counts = [count for count, _ in batches]
+        first = placed[0].offset if placed else -1
+        side_by_side = [first + done for done in accumulate(counts[:-1], initial=0)]
+        return first if first >= 0 and [each.offset for each in placed] == side_by_side else None
 
     def _batches(self, topic: str, partition: int, records: Iterable[Record]):  # type: ignore[no-untyped-def]  # aiokafka's batch and future types are private
         assert self._producer is not None, "start() first"
@@ -97,15 +107,15 @@ class AsyncWriter:
         batch = self._producer.create_batch()
         for key, value, headers in records:
             if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                sends.append(self._producer.send_batch(batch, topic, partition=partition))
+                sends.append((batch.record_count(), self._producer.send_batch(batch, topic, partition=partition)))
                 batch = self._producer.create_batch()
                 if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                     raise ValueError(f"a record of {len(value)} bytes does not fit in a batch of {WRITE_BATCH_BYTES}")
         if batch.record_count():
-            sends.append(self._producer.send_batch(batch, topic, partition=partition))
+            sends.append((batch.record_count(), self._producer.send_batch(batch, topic, partition=partition)))
         return sends
 
 
-async def write_all(writer: AsyncWriter, writes: Sequence[tuple[str, int, Sequence[Record]]]) -> None:
-    """Write to several partitions at once; return when all are acknowledged."""
-    await asyncio.gather(*(writer.write(topic, partition, records) for topic, partition, records in writes))
+async def write_all(writer: AsyncWriter, writes: Sequence[tuple[str, int, Sequence[Record]]]) -> list[int | None]:
+    """Write to several partitions at once; return, as AsyncWriter.write does, when all are acknowledged."""
+    return await asyncio.gather(*(writer.write(topic, partition, records) for topic, partition, records in writes))

@@ -59,6 +59,12 @@ WATERMARK_OFFSET: Final = Metric(
 EVENT_TIME_SECONDS: Final = Metric(
     "fraud_event_time_seconds", "gauge", "newest event time a stage has taken, epoch seconds", ("stage", "partition")
 )
+HANDED_OVER_TOTAL: Final = Metric(
+    "fraud_handed_over_total",
+    "counter",
+    "records that a stage got from the stage before it in the same worker, not by a fetch",
+    ("topic", "partition"),
+)
 UNALIGNED_TOTAL: Final = Metric(
     "fraud_unaligned_total",
     "counter",

@@ -28,6 +28,7 @@ from fraud.flood import FloodGuard
 from fraud.switches import Side
 from stream_features.alignment import LOOK_SECONDS, CardLane, EventTimeAlignment
 from stream_features.card_stage import CardStage
+from stream_features.hand_over import Handed, HandOver
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
 from stream_features.lane import LaneApp, NoTables
 from stream_features.lane_runner import (
@@ -77,6 +78,7 @@ class FeatureWorker:
             EventTimeGate(self._progress, self._ends),
             self._log_start,
         )
+        self._runner.hand_over = HandOver(lambda: self.app.lanes, self._take_handed, self._writers())
         self._beat = time.monotonic()
         self.app.resume_from = self._resume_from
         self.app.lost = _end_for_a_lost_fetch
@@ -112,6 +114,14 @@ class FeatureWorker:
             ),
         }
 
+    def _writers(self) -> set[TP]:
+        """The lanes whose stages write to terminal-log."""
+        return {
+            TP(topic.name, p)
+            for topic in (topics.TRANSACTIONS, topics.LABELS)
+            for p in range(self._settings.partitions)
+        }
+
     def _ways_on(self) -> tuple[str, ...]:
         return self._wrong_ways.on
 
@@ -133,6 +143,12 @@ class FeatureWorker:
         for event in events:
             event.ack()
         self.app.lanes.taken(tp, events[-1].message.offset + 1)
+
+    async def _take_handed(self, tp: TP, records: Sequence[Handed]) -> int:
+        place = await self._runner.run_handed(tp, records)
+        if place > records[-1].offset:
+            self.app.lanes.done_without_fetch(tp, place - 1)
+        return place
 
     async def start(self) -> None:
         """Connect to the state store and to Kafka, then start the app. Ends the process when topics are missing."""
@@ -190,6 +206,8 @@ class FeatureWorker:
         if self._looking is not None:
             self._looking.cancel()
         await self.app.stop()
+        if self._runner.hand_over is not None:
+            await self._runner.hand_over.stop()
         await self._writer.stop()
         await self._log_ends.stop()
         await self._store.stop()
@@ -272,6 +290,8 @@ class FeatureWorker:
         if self._looking is not None and self._looking.done():
             end_process(EXIT_RESTART, f"nobody looks at event time any more: {self._looking.exception()!r}")
         self._show_lag()
+        if self._runner.hand_over is not None:
+            self._runner.hand_over.look()
         with contextlib.suppress(TimeoutError, StateStoreAwayError):  # then a lane ends the process, or nothing came
             await asyncio.wait_for(self._runner.find_loss(), HEARTBEAT_SECONDS)
             self._definitions = await asyncio.wait_for(self._switch.read(), HEARTBEAT_SECONDS)

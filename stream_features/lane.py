@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 import faust
+from aiokafka import TopicPartition
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, EventT, Message
@@ -132,6 +133,30 @@ class LaneConsumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             self._fetched_to[tp] = batch[-1].offset + 1
             yield tp, _message(tp, batch, generation)
+
+    def rest(self, tp: TP) -> bool:
+        """Fetch nothing of a lane; False when it is not assigned."""
+        source = TopicPartition(tp.topic, tp.partition)
+        if source not in self._client.assignment():
+            return False
+        self._client.pause(source)
+        return True
+
+    def go_on(self, tp: TP, offset: int) -> None:
+        """Fetch a lane that rests again, from this offset on."""
+        source = TopicPartition(tp.topic, tp.partition)
+        if source in self._client.assignment():
+            self._client.seek(source, offset)
+            self._client.resume(source)
+
+    def done_without_fetch(self, tp: TP, last: int) -> None:
+        """The lane's stage has taken records up to this offset by another way: committed like an ack."""
+        if tp in self.assignment():
+            self._acked[tp].append(last)
+
+    @property
+    def _client(self) -> Any:
+        return self._thread._consumer  # aiokafka's consumer, which Faust hides in its thread
 
     def taken(self, tp: TP, end: int) -> None:
         """The agent is done with what was fetched before this offset, whatever became of it."""

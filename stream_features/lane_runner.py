@@ -15,6 +15,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -26,8 +27,9 @@ from adapters.state_store import StateMovedError, StateStore, StateStoreAwayErro
 from adapters.telemetry import counter, gauge, histogram
 from fraud import metrics
 from fraud.flood import DeadLetterFloodError, FloodGuard
+from stream_features.hand_over import Handed, HandOver
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
-from stream_features.stage import FeatureHashMismatchError, Stage, Step
+from stream_features.stage import FeatureHashMismatchError, Stage, Step, Write
 
 EXIT_RESTART: Final = 70  # a restart heals it
 EXIT_PERSON: Final = 2  # a person must look: a restart would end the same way
@@ -67,7 +69,9 @@ class LaneRunner:
         self._gate = gate
         self._log_start = log_start
         self._stages: dict[TP, AnyStage] = {}
+        self._turns: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.assigned = False
+        self.hand_over: HandOver | None = None  # to the stages of this worker that read what another one writes
 
     async def resume_from(self, assigned: set[TP], earliest: Mapping[TP, int], ends: Mapping[TP, int]) -> dict[TP, int]:
         """Where each assigned partition goes on: its stored watermark, or the beginning of the log.
@@ -76,6 +80,8 @@ class LaneRunner:
         """
         positions: dict[TP, int] = {}
         stages: dict[TP, AnyStage] = {}
+        if self.hand_over is not None:
+            self.hand_over.begin(assigned)
         for tp in sorted(assigned):
             kept = self._stages.get(tp)
             stage = self._make[tp.topic](tp.partition, None) if kept is None else kept
@@ -114,9 +120,20 @@ class LaneRunner:
 
     async def run(self, tp: TP, records: Sequence[Any]) -> None:
         """Take one fetched batch through the protocol; end the process when that fails."""
-        stage = self._stages.get(tp)
-        if stage is None:
-            return
+        async with self._turns[tp]:
+            stage = self._stages.get(tp)
+            if stage is not None:
+                await self._run_or_end(tp, stage, records)
+
+    async def run_handed(self, tp: TP, records: Sequence[Handed]) -> int:
+        """As run, but take nothing unless the stage is at these records or within them; returns where it is then."""
+        async with self._turns[tp]:
+            stage = self._stages.get(tp)
+            if stage is not None and stage.state.next is not None and records[0].offset <= stage.state.next:
+                await self._run_or_end(tp, stage, records)
+            return 0 if stage is None else stage.state.next or 0
+
+    async def _run_or_end(self, tp: TP, stage: AnyStage, records: Sequence[Any]) -> None:
         try:
             await self._run(tp, stage, records)
         except (DeadLetterFloodError, FeatureHashMismatchError, LogLostError) as error:
@@ -165,10 +182,20 @@ class LaneRunner:
             return
         step = stage.step(decoded)
         self._guards[tp.topic].admit(len(decoded), len(step.refused))
-        await write_all(self._writer, step.writes)
+        placed = await write_all(self._writer, step.writes)
+        if self.hand_over is not None:
+            self._offer(self.hand_over, step.writes, placed)
         await self._store.apply(stage.name, tp.partition, step.effect)
         stage.settle(step.effect)
         _observe(tp, stage, step, len(decoded), time.monotonic() - started)
+
+    def _offer(self, hand_over: HandOver, writes: Sequence[Write], placed: Sequence[int | None]) -> None:
+        """Hand what was written over to the stages of this worker that take it next."""
+        for (topic, partition, records), first in zip(writes, placed, strict=True):
+            tp = TP(topic, partition)
+            stage = self._stages.get(tp)
+            if first is not None and stage is not None and stage.state.next is not None:
+                hand_over.offer(tp, first, records, stage.state.next)
 
 
 def _observe(tp: TP, stage: AnyStage, step: Step, rows: int, seconds: float) -> None:

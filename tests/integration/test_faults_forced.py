@@ -9,8 +9,12 @@ from __future__ import annotations
 import signal
 
 import pytest
+from kafka import KafkaProducer
 
+from fraud.metrics import HANDED_OVER_TOTAL
+from fraud.topics import TERMINAL_LOG
 from tests.integration.faults.checker import differences, summary
+from tests.integration.faults.logs import LogRecord, read_logs
 from tests.integration.faults.processes import Service, wait_until
 from tests.integration.faults.seeded_log import Shape, seeded_log
 from tests.integration.faults.stack import Stack
@@ -106,6 +110,31 @@ def test_a_worker_thought_dead_that_wakes_up_changes_nothing(
     stack.feed(LOG[2500:])
     stack.drain()
     assert_clean(stack)
+
+
+def test_records_of_another_writer_between_those_that_are_handed_over_are_taken_in_their_place(stack: Stack) -> None:
+    #  terminal-log   |- ours, handed over -|copy|- ours -|copy|- ...          a copy: what a zombie writes once more
+    worker = stack.worker()
+    worker.start()
+    stack.feed(LOG[:1000])
+    stack.drain()
+    copies = read_logs(stack.bootstrap, [TERMINAL_LOG.name])[TERMINAL_LOG.name]
+    for at in range(1000, len(LOG), 100):
+        stack.feed(LOG[at : at + 100])
+        copy_again(stack.bootstrap, [partition[(at // 100) % len(partition)] for partition in copies])
+    stack.drain()
+    assert worker.counted(HANDED_OVER_TOTAL.name) > 10
+    copy_again(stack.bootstrap, [partition[0] for partition in copies])  # and nothing of ours after it
+    stack.drain()
+    assert worker.codes == []
+    assert_clean(stack)
+
+
+def copy_again(bootstrap: str, records: list[LogRecord]) -> None:
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    for record in records:
+        producer.send(record.topic, record.value, key=record.key, partition=record.partition)
+    producer.close()
 
 
 def _ended_or_rejoined(worker: Service) -> bool:

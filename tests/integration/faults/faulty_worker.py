@@ -84,11 +84,11 @@ def force(points: Points) -> None:
             _die()
         return logs
 
-    async def writing(writer: AsyncWriter, writes: Sequence[Any]) -> None:
+    async def writing(writer: AsyncWriter, writes: Sequence[Any]) -> list[int | None]:
         if len(writes) > 1 and points.here("half-written"):
             await write(writer, writes[:1])
             _die()
-        await write(writer, writes)
+        return await write(writer, writes)
 
     async def applying(self: StateStore, stage: Any, partition: int, effect: Effect) -> None:
         if points.here("written"):

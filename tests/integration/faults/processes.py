@@ -107,6 +107,12 @@ class Service:
             return bool(answer.status == 200)
         return False
 
+    def counted(self, metric: str) -> float:
+        """The sum of a counter over all of its labels."""
+        with urlopen(f"http://{LOOPBACK}:{self._health_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric}{{", f"{metric} ")))
+
     def is_stopped(self) -> bool:
         """Whether the kernel has it stopped (SIGSTOP)."""
         if self._process is None:
