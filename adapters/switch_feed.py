@@ -22,7 +22,7 @@ from fraud.switches import Side, SwitchBoard
 
 READ_S_MAX: Final = 30.0
 _CONTROL: Final = TopicPartition(topics.CONTROL.name, 0)
-_POLL_MS: Final = 500
+_POLL_MS: Final = 5_000  # a message is answered at once, so nobody waits so long
 _AGAIN_S: Final = 1.0
 
 log = structlog.get_logger("switches")
@@ -82,7 +82,7 @@ def _consumer(bootstrap: str) -> KafkaConsumer:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=1_000,
+        fetch_max_wait_ms=_POLL_MS,
         reconnect_backoff_max_ms=1_000,
         bootstrap_timeout_ms=5_000,
         allow_auto_create_topics=False,

@@ -148,7 +148,7 @@ def evaluate(db: sqlite3.Connection, terms: Terms) -> Evaluation | None:
 
 
 def _shadowed(found: Period, by: str, mine: Mask, decided: Mask, from_ms: int, terms: Terms) -> Shadowed:
-    beside = decided & np.isin(found.key, found.key[mine])
+    beside = decided & found.has(mine)[found.transaction]
     rows = found.rows.take(mine)
     weight = measures.weights(rows, found.hides_declined, found.censored[mine])
     of_champion = found.rows.take(beside)
@@ -167,13 +167,12 @@ def _contrast(
     found: Period, path: np.ndarray[tuple[int], np.dtype[np.object_]], inside: Mask, from_ms: int, terms: Terms
 ) -> Contrast | None:
     mine = {name: inside & (path == name) for name in (STREAMING, BATCH)}
-    both = np.intersect1d(*(found.key[rows] for rows in mine.values()))
-    if not len(both):
+    both = found.has(mine[STREAMING]) & found.has(mine[BATCH])
+    if not both.any():
         return None
-    measured = {
-        name: _path_measures(found, rows & np.isin(found.key, both), from_ms, terms) for name, rows in mine.items()
-    }
-    return Contrast(len(both), measured)
+    beside = both[found.transaction]
+    measured = {name: _path_measures(found, rows & beside, from_ms, terms) for name, rows in mine.items()}
+    return Contrast(int(both.sum()), measured)
 
 
 def _path_measures(found: Period, mine: Mask, from_ms: int, terms: Terms) -> PathMeasures:

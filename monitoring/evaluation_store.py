@@ -79,8 +79,8 @@ Names = npt.NDArray[np.object_]
 class Period:
     """Scores of a period of event time with what is known of them; path, version and scenario (None: of none) by row, [rows].
 
-    censored: declined by the path that decides. key: of the transaction, the same in both paths. snapshot_ms: midnight of the
-    snapshot that the row was scored with, NaN without one.
+    censored: declined by the path that decides. transaction: its number in the period, 0 .. transactions - 1, the same in each
+    path. snapshot_ms: midnight of the snapshot that the row was scored with, NaN without one.
     known_card, known_at_ms: of every fraud that is known, from the period's begin on.
     """
 
@@ -89,12 +89,18 @@ class Period:
     version: Names
     scenario: Names
     censored: npt.NDArray[np.bool_]
-    key: npt.NDArray[np.int64]
+    transaction: npt.NDArray[np.int64]
     snapshot_ms: npt.NDArray[np.float64]
     known_card: npt.NDArray[np.int64]
     known_fraud_at_ms: npt.NDArray[np.int64]
     known_at_ms: npt.NDArray[np.int64]
     hides_declined: bool
+
+    def has(self, mine: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which transactions a mask of rows has, [transactions]."""
+        found = np.zeros(int(self.transaction.max(initial=-1)) + 1, np.bool_)
+        found[self.transaction[mine]] = True
+        return found
 
 
 def key_of(card_id: str, transaction_id: str) -> int:
@@ -267,7 +273,8 @@ def period(db: sqlite3.Connection, from_ms: int, to_ms: int) -> Period:
     fraud = db.execute("SELECT transaction_key, card, occurred_at_ms, known_at_ms FROM label WHERE is_fraud").fetchall()
     fraud_key, card, occurred, known_at = np.array(fraud, np.int64).reshape(-1, 4).T
     known = occurred >= from_ms
-    is_fraud, scenario = np.isin(rows["key"], fraud_key), _scenarios(db, rows["key"])
+    key = np.ascontiguousarray(rows["key"])
+    is_fraud, scenario = _places(np.sort(fraud_key), key)[1], _scenarios(db, key)
     name = np.full(1 + max((number for number, _ in _named(db)), default=0), "None", object)
     for number, text in _named(db):
         name[number] = text
@@ -301,7 +308,7 @@ def period(db: sqlite3.Connection, from_ms: int, to_ms: int) -> Period:
         version=name[by_path("version", "batch_version", "challenger_version")],
         scenario=scenario[at],
         censored=decided["decision"] == DECLINE,
-        key=decided["key"],
+        transaction=at,
         snapshot_ms=snapshot_ms,
         known_card=card[known],
         known_fraud_at_ms=occurred[known],
@@ -320,11 +327,18 @@ def _scenarios(db: sqlite3.Connection, key: npt.NDArray[np.int64]) -> Names:
     told = db.execute("SELECT transaction_key, scenario FROM truth ORDER BY transaction_key").fetchall()
     names = np.array([scenario for _, scenario in told] + [None], object)
     keys = np.array([each for each, _ in told], np.int64)
-    place = np.searchsorted(keys, key)
-    is_told = np.zeros(len(key), np.bool_)
-    inside = place < len(keys)
-    is_told[inside] = keys[place[inside]] == key[inside]
+    place, is_told = _places(keys, key)
     return np.asarray(names[np.where(is_told, place, len(keys))])
+
+
+def _places(
+    known: npt.NDArray[np.int64], key: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where each key stands among the known ones, which ascend, and whether it does, both [keys]. Few are known: no key is sorted."""
+    if not len(known):
+        return np.zeros(len(key), np.int64), np.zeros(len(key), np.bool_)
+    place = np.minimum(np.searchsorted(known, key), len(known) - 1)
+    return place, np.asarray(known[place] == key)
 
 
 def _is_book_open(db: sqlite3.Connection) -> bool:

@@ -34,7 +34,7 @@ from monitoring.series import Series
 STAGE: Final = "evaluator"
 FOLLOWED: Final = (topics.SCORES, topics.LABELS, topics.TRUTH)
 COMMIT_S: Final = 1.0
-SHARE_MAX: Final = 0.05  # of a core that evaluations may take: labels of the evaluated days come all the time
+SHARE_MAX: Final = 0.02  # of a core that evaluations may take: labels of the evaluated days come all the time
 REST_S_MAX: Final = 60.0
 
 _T = TypeVar("_T")

@@ -26,8 +26,8 @@ LOG_POLL_S: Final = 0.2
 QUIET_S: Final = 10.0
 _PROBE_S_MAX: Final = 2
 _RECORDS_MAX: Final = 500
-# Nobody waits for what is made here: two fetches a second, not one for each small batch.
-_WAIT_MS: Final = 500
+# Nobody waits for what is made here: a fetch a second, not one for each small batch.
+_WAIT_MS: Final = 1_000
 _ENOUGH_BYTES: Final = 1024 * 1024
 
 log = structlog.get_logger("monitoring")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from typing import Any, Final
 
 import redis
 import structlog
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from adapters.state_store import Stage, StateReader
@@ -33,13 +32,14 @@ STATE_STAGES: Final[Mapping[Stage, str]] = {
 ARCHIVER: Final = "archiver"  # its consumer group: committed when a file is on disk
 SCORER: Final = "scorer"
 _PEEK_S_MAX: Final = 2.0
+_ANSWER_MS_MAX: Final = 5_000
 
 Places = Mapping[TopicPartition, int]
 log = structlog.get_logger("monitoring.probes")
 
 
 class LagProbe:
-    """Age of the oldest record that each stage has not taken."""
+    """Age of the oldest record that each stage has not taken. Its connections stay open until a look fails."""
 
     def __init__(
         self,
@@ -55,17 +55,40 @@ class LagProbe:
         self._groups = {SCORER: scorer_group, ARCHIVER: ARCHIVER}
         self._now_ms = now_ms
         self._series = Series(metrics.LAG_SECONDS)
+        self._admin: KafkaAdminClient | None = None
+        self._consumer: KafkaConsumer | None = None
 
     def look(self) -> None:
         """Look once. Raises KafkaError and RedisError."""
+        try:
+            self._look()
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connections; the next look makes new ones."""
+        for client in (self._admin, self._consumer):
+            if client is not None:
+                client.close()
+        self._admin = self._consumer = None
+
+    def _look(self) -> None:
+        if self._admin is None:
+            self._admin = KafkaAdminClient(
+                bootstrap_servers=self._bootstrap,
+                request_timeout_ms=_ANSWER_MS_MAX,
+                bootstrap_timeout_ms=_ANSWER_MS_MAX,
+            )
+        if self._consumer is None:
+            self._consumer = peeking_consumer(self._bootstrap, "lag-probe")
+        stages = self._places(self._admin)
+        # All at once: kafka-python loses the offsets of topics that are not assigned when others are.
+        self._consumer.assign({tp for places in stages.values() for tp in places})
         samples: dict[tuple[str, ...], float | None] = {}
-        stages = self._places()
-        with closing(peeking_consumer(self._bootstrap, "lag-probe")) as consumer:
-            # All at once: kafka-python loses the offsets of topics that are not assigned when others are.
-            consumer.assign({tp for places in stages.values() for tp in places})
-            for stage, places in stages.items():
-                for tp, age_s in self.ages(consumer, places).items():
-                    samples[stage, tp.topic, str(tp.partition)] = age_s
+        for stage, places in stages.items():
+            for tp, age_s in self.ages(self._consumer, places).items():
+                samples[stage, tp.topic, str(tp.partition)] = age_s
         self._series.show(samples)
 
     def ages(self, consumer: Any, places: Places) -> dict[TopicPartition, float | None]:
@@ -73,7 +96,8 @@ class LagProbe:
 
         consumer: has at least these places assigned.
         """
-        begins, ends = consumer.beginning_offsets(list(places)), consumer.end_offsets(list(places))
+        begins = consumer.beginning_offsets(list(places), timeout_ms=_ANSWER_MS_MAX)
+        ends = consumer.end_offsets(list(places), timeout_ms=_ANSWER_MS_MAX)
         behind = {tp: max(at, begins[tp]) for tp, at in places.items() if max(at, begins[tp]) < ends[tp]}
         ages: dict[TopicPartition, float | None] = {tp: None if tp in behind else 0.0 for tp in places}
         if not behind:
@@ -91,15 +115,14 @@ class LagProbe:
                     consumer.pause(tp)
         return ages
 
-    def _places(self) -> dict[str, dict[TopicPartition, int]]:
+    def _places(self, admin: KafkaAdminClient) -> dict[str, dict[TopicPartition, int]]:
         """The next offset of every source of every stage."""
         places: dict[str, dict[TopicPartition, int]] = {
             stage: {TopicPartition(topic, p): self._state.read(stage, p).next or 0 for p in range(self._partitions)}
             for stage, topic in STATE_STAGES.items()
         }
-        with closing(KafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)) as admin:
-            for stage, group in self._groups.items():
-                places[stage] = _committed(admin, group)
+        for stage, group in self._groups.items():
+            places[stage] = _committed(admin, group)
         return {stage: of for stage, of in places.items() if of}
 
 

@@ -17,6 +17,7 @@ import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from adapters.garbage import settle_garbage
 from adapters.settings import StackSettings
 from adapters.switch_feed import SwitchFeed
 from adapters.telemetry import configure_logging, serve_metrics
@@ -138,6 +139,7 @@ def _in_background(stop: threading.Event, name: str, every_s: float, look: Calla
 
 def _serve(settings: StackSettings, follower: Follower) -> None:
     serve_metrics(settings, follower.health)
+    settle_garbage()
 
 
 def _until_stopped(

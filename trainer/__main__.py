@@ -45,6 +45,7 @@ def archive() -> None:
     """Copy the topics into the lake until stopped."""
     from aiokafka.errors import KafkaError
 
+    from adapters.garbage import settle_garbage
     from adapters.lake import Lake, LakeGapError, LakeLockedError
     from adapters.telemetry import configure_logging, serve_metrics
     from trainer.archiver import Archiver, ArchiverLimits, MissingTopicError
@@ -68,6 +69,7 @@ def archive() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, archiver.stop.set)
         serve_metrics(settings, archiver.health)
+        settle_garbage()
         await archiver.run()
 
     try:

@@ -36,7 +36,7 @@ _MEMORY_BYTES_MAX: Final = 192 * 1024 * 1024  # of all chunks together, before t
 LOG_SETTLES_SECONDS: Final = 10.0
 LOG_POLL_SECONDS: Final = 0.2
 _SMALL_FILE_SHARE: Final = 0.5  # a file below this share of chunk_rows_max is small: worth merging
-_FETCH_MS: Final = 500
+_FETCH_MS_MAX: Final = 1_000
 _RETIRE_EVERY_S: Final = 600.0
 _RETRY_S: Final = 2.0
 
@@ -84,6 +84,7 @@ class Archiver:
         self._log = log
         self._clock = clock
         self._retention = retention
+        self._fetch_ms = min(_FETCH_MS_MAX, round(limits.chunk_age_max_s * 1000))
         self._retire_at_s = clock()
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._fault: str | None = "not assigned yet"
@@ -104,8 +105,8 @@ class Archiver:
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=_FETCH_MS,
-            fetch_min_bytes=1024 * 1024,  # nobody waits for it: two fetches a second, not one for each small batch
+            fetch_max_wait_ms=self._fetch_ms,
+            fetch_min_bytes=1024 * 1024,  # nobody waits for it: a fetch a second, not one for each small batch
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         await consumer.start()
@@ -188,7 +189,7 @@ class Archiver:
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            fetched = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=20_000)
+            fetched = await consumer.getmany(timeout_ms=self._fetch_ms, max_records=20_000)
         except OffsetOutOfRangeError as error:
             lost = {f"{s.topic}/{s.partition}": offset for s, offset in error.args[0].items()}
             raise LakeGapError(

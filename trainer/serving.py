@@ -37,8 +37,9 @@ from trainer.service import TrainService
 from trainer.settings import TrainerSettings
 
 GROUP: Final = "trainer"
-LOOK_S: Final = 1.0
-_POLL_MS: Final = 500  # what comes by HTTP waits so long; a message of `control` does not
+LOOK_S: Final = 2.0  # the archiver writes a file every few seconds
+# What comes by HTTP and a run's progress wait so long; a message of `control` does not.
+_POLL_MS: Final = {True: 1_000, False: 500}  # whether the service is idle
 _OFFSETS_MS_MAX: Final = 5_000
 
 log = structlog.get_logger("trainer")
@@ -63,7 +64,7 @@ class Nights:
         self._looked_s = float("-inf")
 
     def look(self) -> None:
-        """Ask for the night that is due; at most once a second, never while something runs or waits."""
+        """Ask for the night that is due; at most every LOOK_S, never while something runs or waits."""
         now_s = self._now_s()
         if now_s - self._looked_s < LOOK_S:
             return
@@ -209,12 +210,13 @@ def _consumer(settings: TrainerSettings) -> KafkaConsumer:
         group_id=GROUP,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        fetch_max_wait_ms=_POLL_MS[True],
         metadata_max_age_ms=10_000,  # a broker that has just come back is asked for the topic again in ten seconds
     )
 
 
 def _take_requests(consumer: KafkaConsumer, service: TrainService) -> None:
-    polled = consumer.poll(timeout_ms=_POLL_MS)
+    polled = consumer.poll(timeout_ms=_POLL_MS[service.idle])
     for record in [record for batch in polled.values() for record in batch]:
         try:
             request = parse_control_request(record.value)

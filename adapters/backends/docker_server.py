@@ -142,8 +142,10 @@ def kafka_environment(port: int) -> dict[str, str]:
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
         "KAFKA_BROKER_SESSION_TIMEOUT_MS": "3000",
         "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "1000",
+        "KAFKA_GROUP_COORDINATOR_THREADS": "1",
+        "KAFKA_METADATA_MAX_IDLE_INTERVAL_MS": "5000",
         "KAFKA_HEAP_OPTS": "-Xms128m -Xmx512m",
-        "KAFKA_JVM_PERFORMANCE_OPTS": "-server -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true",
+        "KAFKA_JVM_PERFORMANCE_OPTS": "-server -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true -XX:-UsePerfData",
     }
 
 

@@ -5,10 +5,12 @@ Rule 1. A test's places are its own: it counts from where the log ends at its st
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import REGISTRY
@@ -44,14 +46,20 @@ def test_the_age_is_that_of_the_oldest_record_not_taken_and_0_at_the_end(kafka_b
     assert all(age is not None and age >= 60 for age in again.values())
 
 
-def test_a_look_shows_the_stages_of_the_state_and_the_groups(kafka_bootstrap: str, redis_url: str) -> None:
-    probe = LagProbe(kafka_bootstrap, state_reader(redis_url), 1, "scorer")
+def test_looks_show_the_stages_of_the_state_and_the_groups_over_the_same_connections(
+    kafka_bootstrap: str, redis_url: str
+) -> None:
+    later_ms = [now_ms()]
+    probe = LagProbe(kafka_bootstrap, state_reader(redis_url), 1, "scorer", lambda: later_ms[0])
     write(kafka_bootstrap, "transactions", 0, [(b"k", b"not taken", [])])
-    probe.look()
     labels = {"stage": "card", "topic": "transactions", "partition": "0"}
-    age_s = REGISTRY.get_sample_value(metrics.LAG_SECONDS.name, labels)
-    assert age_s is not None
-    assert age_s >= 0
+    ages_s = []
+    with closing(probe):
+        for _ in range(3):
+            later_ms[0] += 60_000
+            probe.look()
+            ages_s.append(REGISTRY.get_sample_value(metrics.LAG_SECONDS.name, labels) or 0.0)
+    assert all(later - earlier == pytest.approx(60) for earlier, later in itertools.pairwise(ages_s))
 
 
 def value(metric: metrics.Metric) -> float | None:

@@ -230,7 +230,7 @@ def test_an_evaluation_that_costs_much_is_followed_by_a_rest(tmp_path: Path) -> 
     silent: Any = Silent()
 
     def cpu_s() -> float:
-        used[0] += 2.0  # of each evaluation: it is asked before and after
+        used[0] += 1.0  # of each evaluation: it is asked before and after
         return used[0]
 
     evaluator = Evaluator(silent, journal, TERMS, lambda _: None, 1.0, lambda: now[0], cpu_s=cpu_s)
@@ -243,7 +243,7 @@ def test_an_evaluation_that_costs_much_is_followed_by_a_rest(tmp_path: Path) -> 
         before = used[0]
         evaluator.step()
         evaluations += [second] if used[0] > before else []
-    assert evaluations == [0, 40, 80], "2 s of CPU every 40 s"
+    assert evaluations == [0, 50], "1 s of CPU every 50 s"
 
 
 class Silent:

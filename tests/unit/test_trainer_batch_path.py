@@ -5,6 +5,7 @@ Rule 1. Fraud shows in the amount alone, as in labelled_lake.py: the request's o
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ from tests.unit.labelled_lake import AS_OF_MS, BEGIN_MS, PLAN, ROWS, silent, tab
 from trainer.batch_path import schedule
 from trainer.batch_path.learn import train_batch_path
 from trainer.batch_path.nights import Nights, NoNightError, SnapshotFiles, history, newest_midnight, nightly
-from trainer.batch_path.schedule import RETRY_S, NightlyJobs
+from trainer.batch_path.schedule import LOOK_S, RETRY_S, RETRY_S_MAX, NightlyJobs
 from trainer.batch_path.snapshot import snapshot
 from trainer.batch_path.vectors import vectors_for
 from trainer.train import Trained
@@ -202,7 +203,7 @@ class Machine:
         self.started.append((list(arguments), process))
         return process  # type: ignore[no-any-return]
 
-    def step(self, seconds: float = 1.0) -> list[list[str]]:
+    def step(self, seconds: float = LOOK_S) -> list[list[str]]:
         self.now += seconds
         self.jobs.step()
         return [arguments for arguments, _ in self.started]
@@ -230,6 +231,26 @@ def test_each_midnight_that_passes_is_made_once_and_a_failed_one_again(tmp_path:
     assert machine.step(RETRY_S)[2:] == [["snapshot", "--as-of", str(BEGIN_MS + 5 * DAY_MS)]], "only the newest"
 
 
+def test_a_night_that_fails_again_and_again_is_tried_ever_less_often_and_another_one_at_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    machine = Machine(lake)
+    passed(lake, 3, 0)
+    machine.step()
+    begun_s = []
+    while machine.now < 4 * RETRY_S_MAX:
+        before = len(machine.started)
+        if len(machine.step()) > before:
+            begun_s.append(machine.now)
+        machine.started[-1][1].code = 3
+    waits = [later - earlier for earlier, later in itertools.pairwise(begun_s)]
+    assert waits == sorted(waits)
+    assert waits[0] < 3 * RETRY_S
+    assert RETRY_S_MAX <= waits[-1] <= RETRY_S_MAX + 2 * LOOK_S
+    machine.step(RETRY_S)
+    passed(lake, 5, 1)
+    assert machine.step()[-1] == ["snapshot", "--as-of", str(BEGIN_MS + 5 * DAY_MS)]
+
+
 def test_a_stream_that_catches_up_gets_its_snapshot_when_it_has_slowed_down(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     machine = Machine(lake)
@@ -244,10 +265,10 @@ def test_a_stream_that_catches_up_gets_its_snapshot_when_it_has_slowed_down(tmp_
 
     assert nights_after(3, 1) == [3], "the first that is seen"
     for day in range(4, 10):
-        assert nights_after(day, SETTLE_S - 1) == [3], "each would be out of date"
-    machine.step(SETTLE_S - 1)
+        assert nights_after(day, SETTLE_S - LOOK_S) == [3], "each would be out of date"
+    machine.step(SETTLE_S - LOOK_S)
     assert len(machine.started) == 1, "it may go on at once"
-    assert machine.step(1)[1:] == [["snapshot", "--as-of", str(BEGIN_MS + 9 * DAY_MS)]]
+    assert machine.step()[1:] == [["snapshot", "--as-of", str(BEGIN_MS + 9 * DAY_MS)]]
     machine.started[-1][1].code = 0
     machine.step(0)
     assert nights_after(10, SETTLE_S) == [3, 9, 10], "a night that lasts is made at once"

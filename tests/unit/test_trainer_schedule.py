@@ -19,7 +19,7 @@ from fraud.windows import DAY_MS
 from trainer.lake_clock import LakeClock, archived_share
 from trainer.schedule import Night, Schedule
 from trainer.service import TrainService
-from trainer.serving import Nights, covered_ms
+from trainer.serving import LOOK_S, Nights, covered_ms
 from trainer.settings import TrainerSettings
 
 BEGIN_MS = 17_622 * DAY_MS
@@ -154,7 +154,7 @@ def test_a_night_asks_once_and_never_while_something_runs(tmp_path: Path) -> Non
     nights = Nights(Schedule(1, 1, 0, 5), LakeClock(lake), service, None, lambda: now[0])
 
     def look() -> list[str]:
-        now[0] += 1
+        now[0] += LOOK_S
         nights.look()
         return [request.request_id for request in service.requests]
 

@@ -4,7 +4,8 @@ Rule 1. Each job is a niced process of its own, one of a kind at a time; it ends
 Rule 2. Of several midnights that have passed only the newest is made: the others would never be joined.
         None is made while the stream passes midnights in less real time than `settle_s` each: it catches up, and each would be
         out of date before it stands. After one it rests as long as it took.
-Rule 3. A job that fails is counted, said, and tried again after RETRY_S; it touches no other run.
+Rule 3. A job that fails is counted, said, and tried again after RETRY_S; it touches no other run. A night whose snapshot fails
+        again waits twice as long each time, up to RETRY_S_MAX: a lake that begins after its midnight will never have it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from fraud.windows import DAY_MS
 from trainer.batch_path.nights import NewestMidnight
 from trainer.run_process import QUIET_THREADS
 
-LOOK_S: Final = 1.0
+LOOK_S: Final = 2.0  # the archiver writes a file every few seconds
 RETRY_S: Final = 30.0
+RETRY_S_MAX: Final = 600.0
 _NICENESS: Final = 10
 _STOP_S: Final = 3.0
 
@@ -74,6 +76,9 @@ class NightlyJobs:
         self._settles_at = 0.0
         self._look_at = 0.0
         self._published_ms = -1
+        self._failed_ms = -1
+        self._retry_s = 0.0
+        self._retry_at = 0.0
         self._is_training_due = False
         self._snapshot: Job | None = None
         self._training: Job | None = None
@@ -118,6 +123,8 @@ class NightlyJobs:
             return None
         if newest is None or newest <= self._published_ms or not self._is_settled(newest):
             return None
+        if newest == self._failed_ms and self._clock() < self._retry_at:
+            return None
         return newest
 
     def _is_settled(self, newest_ms: int) -> bool:
@@ -152,5 +159,12 @@ class NightlyJobs:
             self._published_ms = job.midnight_ms
             self._look_at = self._clock() + max(LOOK_S, took_s)
             return
+        self._retry_s = min(RETRY_S_MAX, 2 * self._retry_s) if job.midnight_ms == self._failed_ms else RETRY_S
+        self._failed_ms, self._retry_at = job.midnight_ms, self._clock() + self._retry_s
         self._look_at = self._clock() + RETRY_S
-        log.warning("the nightly snapshot failed, it is tried again", midnight_ms=job.midnight_ms, exit_code=code)
+        log.warning(
+            "the nightly snapshot failed, it is tried again",
+            midnight_ms=job.midnight_ms,
+            exit_code=code,
+            in_s=self._retry_s,
+        )
