@@ -64,7 +64,7 @@ docs: setup ## write the generated pages of docs/, and Grafana's dashboards
 	@$(RUN)/python -m tests.contract.generated_docs
 	@$(RUN)/python -W ignore -m monitoring.grafana
 
-bench: setup ## measure throughput, latency, features and training beside the peers, and write the pages (about an hour)
+bench: setup ## measure throughput, latency, features and training beside the peers, and write the pages (under 40 minutes)
 	@$(RUN)/fraudstream bench all --docs $(ARGS)
 
 bench-parts: setup ## the fold, its memory, the simulator and the world alone

@@ -81,14 +81,16 @@ class EntityState(ABC):
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` that are not in memory, each once, in order."""
-        absent = set(ids).difference(self._slot_of)
-        return [i for i in dict.fromkeys(ids) if i in absent] if absent else []
+        unique = dict.fromkeys(ids)
+        absent = set(unique).difference(self._slot_of)
+        return [i for i in unique if i in absent] if absent else []
 
     def slots(self, ids: Sequence[str]) -> Int64s:
         """The slot of each id; an entity that is not in memory begins there without events. Valid until evict()."""
         found = np.fromiter(map(self._slot_of.get, ids, repeat(NOT_IN_MEMORY)), np.int64, len(ids))
         if len(found) and found.min() == NOT_IN_MEMORY:
-            return np.array([self._slot(i) for i in ids], np.int64)
+            self._add(self.missing(ids))
+            found = np.fromiter(map(self._slot_of.__getitem__, ids), np.int64, len(ids))
         return found
 
     def load(self, entity_id: str, blob: bytes) -> None:
@@ -104,7 +106,7 @@ class EntityState(ABC):
                 )
         slots = self.slots([entity_id for entity_id, _ in logs])
         self._use(slots)
-        for slot in slots.tolist():
+        for slot in slots[self._table[slots, kernel.CLASS] >= 0].tolist():
             self._forget_events(slot)
         sizes = np.array([len(blob) // self.event_bytes() for _, blob in logs], np.int64)
         self._logged[slots] = sizes
@@ -214,22 +216,20 @@ class EntityState(ABC):
         if self._keep_changes and changed.any():
             self._changes.append((slots, events) if changed.all() else (slots[changed], events[changed]))
 
-    def _slot(self, entity_id: str) -> int:
-        if (slot := self._slot_of.get(entity_id)) is not None:
-            return slot
-        if self._unused:
-            slot = self._unused.pop()
+    def _add(self, entity_ids: Sequence[str]) -> None:
+        """Give entities that are not in memory a slot each, without events."""
+        slots = [self._unused.pop() for _ in entity_ids[: len(self._unused)]]
+        slots += range(len(self._ids), len(self._ids) + len(entity_ids) - len(slots))
+        self._ids += [None] * (max(slots) + 1 - len(self._ids))
+        while len(self._ids) > len(self._table):
+            self._lengthen_tables()
+        for entity_id, slot in zip(entity_ids, slots, strict=True):
             self._ids[slot] = entity_id
-        else:
-            slot = len(self._ids)
-            self._ids.append(entity_id)
-            if slot == len(self._table):
-                self._lengthen_tables()
-        self._slot_of[entity_id] = slot
-        self._clear(slot)
-        self._logged[slot] = 0
-        self._logged_max[slot] = LOG_SLACK
-        return slot
+            self._slot_of[entity_id] = slot
+        self._table[slots] = 0
+        self._table[slots, kernel.CLASS] = -1
+        self._logged[slots] = 0
+        self._logged_max[slots] = LOG_SLACK
 
     def _lengthen_tables(self) -> None:
         more = max(64, len(self._table) // 2)

@@ -51,7 +51,8 @@ def _readme_rows(results: Results) -> Iterator[tuple[str, str, str]]:
     throughput, latency = results.runs.get("throughput"), results.runs.get("latency")
     if throughput is not None:
         for one in throughput.throughput:
-            shown = f"{_rate(one)} transactions/s held for {one.hold_s:.0f} s, {one.us_all:.0f} us of CPU each"
+            rate = f"{one.confirmed_per_s:,.0f} transactions/s" if one.confirmed_per_s else "no rate that was tried was"
+            shown = f"{rate} held for {one.hold_s:.0f} s, {one.us_all:.0f} us of CPU each"
             if one.subject != NAME:
                 shown += f"; {_beside(one, throughput.throughput)}"
             yield TITLES[one.subject], shown + _busy(one.foreign_cores), f"`{throughput.command}`"

@@ -1,18 +1,25 @@
 """The highest rate that is held: bracket, then bisect, then confirm at full length.
 
 Rule 1. Only a hold decides; a rate that was never held is never reported.
-Rule 2. Bounded: at most holds_max holds a search, attempts_max a confirmation.
+Rule 2. Bounded: at most holds_max holds a search, one for each of CONFIRMED_AT a confirmation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 TOLERANCE: Final = 0.1
-BACK_OFF: Final = 0.93
+CONFIRMED_AT: Final = (
+    1.0,
+    0.93,
+    0.86,
+    0.75,
+    0.6,
+    0.45,
+)  # fine at first, then far: a short hold may promise twice too much
 
 Hold = Callable[[float], bool]
 
@@ -61,12 +68,10 @@ def highest_held(
     return found
 
 
-def confirmed(hold: Hold, start: float, *, back_off: float = BACK_OFF, attempts_max: int = 6) -> Found:
-    """Hold at `start`, and at lower rates by factors of back_off until one is held."""
+def confirmed(hold: Hold, start: float, *, shares: Sequence[float] = CONFIRMED_AT) -> Found:
+    """Hold at `start`, and at falling shares of it until one is held."""
     found = Found()
-    rate = start
-    for _ in range(attempts_max):
-        if found.take(rate, hold(rate)):
+    for share in shares:
+        if found.take(start * share, hold(start * share)):
             break
-        rate *= back_off
     return found

@@ -23,9 +23,11 @@ RATE_MIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """seconds: of the confirmation; probe_s: of a hold within a search; start: the first rate tried, ours and a peer's."""
+    """seconds: of the confirmation, ours and a peer's; probe_s: of a hold within a search; start: the first rate tried, ours and a
+    peer's."""
 
     seconds: float
+    seconds_peer: float
     probe_s: float
     rounds: int
     start: float
@@ -57,7 +59,7 @@ def sustained(session: Session, plan: Plan) -> list[Sustained]:
             standing.trials += found.trials
             standing.rates.append(found.rate)
             standing.latest = max(found.rate, RATE_MIN)
-    session.say(f"throughput, confirmation over {plan.seconds:.0f} s")
+    session.say(f"throughput, confirmation over {plan.seconds:.0f} s, of peers over {plan.seconds_peer:.0f} s")
     return [_confirmed(session, plan, standing) for standing in standings]
 
 
@@ -79,10 +81,11 @@ def _search(session: Session, plan: Plan, standing: _Standing, receiver: Receive
 
 def _confirmed(session: Session, plan: Plan, standing: _Standing) -> Sustained:
     last: list[Held] = []
+    seconds = plan.seconds if standing.subject.name == NAME else plan.seconds_peer
     with session.measured(standing.subject) as receiver:
 
         def hold(rate: float) -> bool:
-            held = session.bench.hold(standing.subject, receiver, rate, plan.seconds)
+            held = session.bench.hold(standing.subject, receiver, rate, seconds)
             session.told(held)
             last.append(held)
             return held.lag.held
@@ -93,7 +96,7 @@ def _confirmed(session: Session, plan: Plan, standing: _Standing) -> Sustained:
         subject=standing.subject.name,
         rounds=interval(standing.rates),
         confirmed_per_s=round(found.rate, 1),
-        hold_s=plan.seconds,
+        hold_s=seconds,
         us_per_transaction=held.us_per_transaction(),
         latency={name: getattr(held.latency, name) for name in ("p50_ms", "p99_ms", "max_ms")} if held.latency else {},
         lag_s_max=held.lag.max_s,
