@@ -111,11 +111,14 @@ def latency_command(
     cards: Cards = CARDS,
     partitions: Partitions = 1,
     warm_seconds: Warm = WARM_S,
+    idle_seconds: Annotated[
+        float, typer.Option(min=0, max=600, help="seconds at 1 transaction a second, ours alone; 0: none")
+    ] = 60,
     docs: Docs = False,
     as_json: Json = False,
 ) -> None:
     """Percentiles from the intended send to the score, at fixed rates, and in which hop the time goes."""
-    plan = latency.Plan(seconds, _rates(rates), rounds)
+    plan = latency.Plan(seconds, _rates(rates), rounds, idle_seconds=idle_seconds)
     settings = {**_plain(plan), "cards": cards, "peers": peers}
 
     def measure(made: Session) -> dict[str, Any]:
@@ -172,13 +175,13 @@ def all_command(
         features_command(100_000, 1_000, 1, docs, as_json)
         train_command(60, docs, as_json)
         growth_command(20_000, docs, as_json)
-        latency_command(8, 1, "100,1000", peers, CARDS, 1, 4, docs, as_json)
+        latency_command(8, 1, "100,1000", peers, CARDS, 1, 4, 10, docs, as_json)
         throughput_command(10, 10, 1, peers, 6, 2_000, LAG_S_MAX, CARDS, 1, 4, docs, as_json)
         return
     features_command(features.ROWS, features.NAIVE_ROWS, 3, docs, as_json)
     train_command(handbook.DAYS, docs, as_json)
     growth_command(growth.ROWS, docs, as_json)
-    latency_command(15, 1, "100,1000,5000", peers, CARDS, 1, WARM_S, docs, as_json)
+    latency_command(15, 1, "100,1000,5000", peers, CARDS, 1, WARM_S, 60, docs, as_json)
     throughput_command(60, 30, 1, peers, 8, 16_000, LAG_S_MAX, CARDS, 1, WARM_S, docs, as_json)
 
 

@@ -23,17 +23,22 @@ from benchmarks.harness.session import Session
 from benchmarks.harness.subject import Subject
 
 WARM_S: Final = 2.0
+IDLE_RATE: Final = 1.0
 SLOW_S: Final = 0.08  # a transaction slower than this has met a stall, at any rate that is measured here
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """seconds: of a hold; rates: transactions a second; peer_rate_max: peers are not asked for more."""
+    """seconds: of a hold; rates: transactions a second; peer_rate_max: peers are not asked for more.
+
+    idle_seconds: of a hold of ours at IDLE_RATE, after the others: what the stack costs while nearly nothing comes. 0: none.
+    """
 
     seconds: float
     rates: tuple[float, ...]
     rounds: int
     peer_rate_max: float = 1_000.0
+    idle_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -51,7 +56,9 @@ def latencies(session: Session, plan: Plan) -> list[LatencyAt]:
             with session.measured(subject) as receiver:
                 for rate in plan.rates:
                     if subject.name == NAME or rate <= plan.peer_rate_max:
-                        _hold(session, plan, subject, receiver, rate, seen[subject.name, rate])
+                        _hold(session, plan.seconds, subject, receiver, rate, seen[subject.name, rate])
+                if subject.name == NAME and plan.idle_seconds:
+                    _hold(session, plan.idle_seconds, subject, receiver, IDLE_RATE, seen[subject.name, IDLE_RATE])
     return [
         latency_at(one.held, hops.hops_of(_all(one.moments)), _slow(one.moments))
         for one in seen.values()
@@ -59,10 +66,10 @@ def latencies(session: Session, plan: Plan) -> list[LatencyAt]:
     ]
 
 
-def _hold(session: Session, plan: Plan, subject: Subject, receiver: Receiver, rate: float, seen: _Seen) -> None:
+def _hold(session: Session, seconds: float, subject: Subject, receiver: Receiver, rate: float, seen: _Seen) -> None:
     bootstrap = session.servers.kafka.address
     since = hops.ends_of(bootstrap) if subject.name == NAME else {}
-    held, told = session.bench.traced(subject, receiver, rate, plan.seconds, WARM_S)
+    held, told = session.bench.traced(subject, receiver, rate, seconds, WARM_S)
     session.told(held)
     seen.held.append(held)
     if since:

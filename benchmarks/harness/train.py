@@ -11,28 +11,34 @@ import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from adapters.backends.server import Say
 from adapters.lake import Lake
+from adapters.model_store import ModelStore
 from benchmarks.harness.result import Feature
 from cli.services import with_code_on_path
 from fraud import topics
-from fraud.features import FEATURE_HASH
+from fraud.features import FEATURE_HASH, NAMES
 from fraud.windows import DAY_MS
 from producer import handbook
+from scorer.model import load
 from trainer.backfill import backfill
 
 NIGHT_S_MAX: Final = 90
 NIGHT_GIB_MAX: Final = 4
 LABEL_DELAY_MS: Final = 7 * DAY_MS
 TRAIN_S_MAX: Final = 1_800
+EXPLAINED_ROWS: Final = 200
+EXPLAIN_MS_MAX: Final = 3
 
 
 class TrainFailedError(RuntimeError):
@@ -67,7 +73,24 @@ def measured(folder: Path, days: int, say: Say) -> list[Feature]:
             passed=night_s <= NIGHT_S_MAX,
         ),
         *_memory(days == handbook.DAYS),
+        *_explained(ModelStore(folder / "models"), vectors, days == handbook.DAYS),
     ]
+
+
+def _explained(store: ModelStore, vectors: pl.DataFrame, is_judged: bool) -> list[Feature]:
+    """What the reasons of one alert cost with the model that the night has promoted, if any: exact SHAP values, a row at a time."""
+    if store.champion is None:
+        return []
+    model = load(store.read(store.champion))
+    rows = np.ascontiguousarray(vectors.tail(EXPLAINED_ROWS).select(NAMES).to_numpy(), np.float32)
+    took_ms = []
+    for at in range(len(rows)):
+        begin_s = time.perf_counter()
+        model.contributions(rows[at : at + 1])
+        took_ms.append((time.perf_counter() - begin_s) * 1000)
+    ms, bar = statistics.median(took_ms), f"at most {EXPLAIN_MS_MAX}" if is_judged else ""
+    name = "exact SHAP values of one alert"
+    return [Feature(name=name, value=round(ms, 2), unit="ms", bar=bar, passed=ms <= EXPLAIN_MS_MAX)]
 
 
 def _memory(is_judged: bool) -> list[Feature]:

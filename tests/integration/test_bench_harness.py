@@ -46,7 +46,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             missing(name, str(error))
     told = bench(
         tmp_path_factory.mktemp("bench"), "latency", "--rates", str(RATE), "--seconds", str(SECONDS), "--rounds", "1",
-        "--peers", "none", "--cards", "1000", "--warm-seconds", "1", "--json",
+        "--peers", "none", "--cards", "1000", "--warm-seconds", "1", "--idle-seconds", "0", "--json",
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     assert "the served features of 2,000 rows equal the backfill's" in told.stderr
