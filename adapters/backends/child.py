@@ -23,6 +23,7 @@ from typing import Final
 import psutil
 
 _PR_SET_PDEATHSIG: Final = 1
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
 _START_TIME_TOLERANCE_S: Final = 0.5
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -120,6 +121,10 @@ class Child:
                 )  # who is started by a process that ignores them can still be ended
             if niceness:
                 os.nice(niceness)
+                # A child has a session of its own. Where the kernel shares the processor out by session first (autogroup),
+                # niceness counts only inside of it, unless the session itself is niced.
+                with suppress(OSError):  # no autogroup here, or niced too often just now
+                    _AUTOGROUP.write_text(str(niceness))
             if libc is not None and death_signal is not None:
                 libc.prctl(_PR_SET_PDEATHSIG, death_signal)
                 if os.getppid() != parent:

@@ -64,6 +64,21 @@ def ended(one: Supervised) -> bool:
     return one.child.exit_code() is not None
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group processes by session")
+@pytest.mark.parametrize(("niceness", "shown"), [(7, "nice 7"), (0, "nice 0")])
+def test_a_niced_service_is_niced_as_a_session_too(tmp_path: Path, niceness: int, shown: str) -> None:
+    child = Child(
+        "service", [sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log", niceness=niceness
+    )
+    child.start()
+    try:
+        assert child.identity is not None
+        group = Path(f"/proc/{child.identity.pid}/autogroup")
+        assert eventually(lambda: group.read_text().endswith(f"{shown}\n")), group.read_text()
+    finally:
+        child.kill()
+
+
 def test_restarts_wait_longer_each_time_and_are_bounded() -> None:
     policy = RestartPolicy()
     delays = [policy.delay_s(float(number)) for number in range(RESTARTS_MAX)]
