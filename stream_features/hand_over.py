@@ -5,6 +5,7 @@ Rule 1. The log stays the truth: a record is handed over once Kafka has acknowle
 Rule 2. Only a worker that has every lane which writes to a log hands its records over: others' records would stand between.
 Rule 3. While records are handed over, the lane's fetches rest. They go on where the stage is as soon as a write shows that
         another writer's record stands before it, when too much waits, and when nothing was handed over for a second.
+        Never from further on: what waits here could be overtaken by what is fetched, and would be lost.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class HandOver:
         reached = max(place, self._reached.get(tp, place))
         waiting = self._waiting.setdefault(tp, [])
         if first != reached or sum(len(each.value) for each in waiting) > WAITING_BYTES_MAX:
-            self._fetch(tp, reached)
+            self._fetch(tp, place)
             return
         waiting += [Handed(first + i, key, value) for i, (key, value, _) in enumerate(records)]
         self._reached[tp] = first + len(records)
@@ -80,14 +81,14 @@ class HandOver:
     def look(self) -> None:
         """Let lanes fetch again to which nothing was handed over since the last look; call it once a second."""
         for tp in self._resting - self._lately - self._taking.keys():
-            self._fetch(tp, self._reached[tp])
+            self._fetch(tp, self._reached[tp])  # nothing waits: this is where the stage is
         self._lately.clear()
 
     def begin(self, assigned: set[TP]) -> None:
         """After a rebalance: every lane fetches from its stored watermark, and what waits here comes by that."""
         self._is_alone = self._writers <= assigned
         for tp in list(self._resting):
-            self._fetch(tp, self._reached[tp])
+            self._fetch(tp, 0)  # the positions of the rebalance follow
         self._waiting.clear()
         self._reached.clear()
 

@@ -25,7 +25,7 @@ from faust.types import TP
 from adapters.kafka import AsyncWriter, write_all
 from adapters.state_store import StateMovedError, StateStore, StateStoreAwayError
 from adapters.telemetry import counter, gauge, histogram
-from fraud import metrics
+from fraud import metrics, topics
 from fraud.flood import DeadLetterFloodError, FloodGuard
 from stream_features.hand_over import Handed, HandOver
 from stream_features.label_forwarder import EventTimeGate, LabelForwarder
@@ -41,6 +41,10 @@ log = structlog.get_logger("stream_features")
 
 class LogLostError(RuntimeError):
     """The state and the log do not meet: records are gone, or the state speaks of records that were never written."""
+
+
+class OvertakenError(RuntimeError):
+    """Records came out of order: taken like this, those before them would be lost."""
 
 
 def end_process(code: int, message: str, **details: Any) -> NoReturn:
@@ -157,6 +161,10 @@ class LaneRunner:
             raise LogLostError(
                 f"{tp.topic}/{tp.partition}: retention removed offset {expected} before stage {stage.name} took it; the "
                 f"log goes on at {records[0].offset}: keep the topic longer, and start with an empty state"
+            )
+        if expected is not None and records[0].offset > expected and tp.topic == topics.TERMINAL_LOG.name:
+            raise OvertakenError(  # our own writers leave no holes in it; a restart fetches from the watermark
+                f"{tp.topic}/{tp.partition}: offset {records[0].offset} came where {expected} is next"
             )
         decoded = stage.decode(records)
         if isinstance(stage, LabelForwarder):
