@@ -79,9 +79,10 @@ def measured(folder: Path, days: int, say: Say) -> list[Feature]:
 
 def _explained(store: ModelStore, vectors: pl.DataFrame, is_judged: bool) -> list[Feature]:
     """What the reasons of one alert cost with the model that the night has promoted, if any: exact SHAP values, a row at a time."""
-    if store.champion is None:
+    champion = store.champion()
+    if champion is None:
         return []
-    model = load(store.read(store.champion))
+    model = load(store.read(champion))
     rows = np.ascontiguousarray(vectors.tail(EXPLAINED_ROWS).select(NAMES).to_numpy(), np.float32)
     took_ms = []
     for at in range(len(rows)):
