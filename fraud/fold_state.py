@@ -226,8 +226,7 @@ class EntityState(ABC):
         for entity_id, slot in zip(entity_ids, slots, strict=True):
             self._ids[slot] = entity_id
             self._slot_of[entity_id] = slot
-        self._table[slots] = 0
-        self._table[slots, kernel.CLASS] = -1
+        self._clear(slots)
         self._logged[slots] = 0
         self._logged_max[slots] = LOG_SLACK
 
@@ -245,9 +244,9 @@ class EntityState(ABC):
             kernel.free_chunk(self._pool, self._space, start, size_class)
         self._clear(slot)
 
-    def _clear(self, slot: int) -> None:
-        self._table[slot] = 0
-        self._table[slot, kernel.CLASS] = -1
+    def _clear(self, slots: int | list[int]) -> None:
+        self._table[slots] = 0
+        self._table[slots, kernel.CLASS] = -1
 
     def _grow(self) -> None:
         """A bigger pool, with the chunks side by side: also where freed chunks of sizes that nobody needs are reclaimed."""

@@ -67,6 +67,8 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
 FIELDS: Final = Transaction.__struct_fields__
 BARE_FIELDS: Final = FIELDS[: FIELDS.index("schema_version") + 1]
 PLACED_FIELDS: Final = FIELDS[len(BARE_FIELDS) :]
+QUOTES_BARE: Final = 2 * len(BARE_FIELDS) + 2 * 4  # double quotes in a message with exactly its version's fields
+QUOTES_PLACED: Final = 2 * len(FIELDS) + 2 * 8  # and two more with a device
 _REQUIRED: Final = ("merchant_id", "mcc", "country", "channel")
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Transaction)
@@ -138,10 +140,10 @@ def _check_place(transaction: Transaction) -> None:
 def _quotes(transaction: Transaction) -> int:
     """Double quotes in a message with exactly its version's fields. Raises BadMessageError for another version."""
     if transaction.schema_version == BARE_VERSION:
-        return 2 * len(BARE_FIELDS) + 2 * 4
+        return QUOTES_BARE
     if transaction.schema_version != PLACED_VERSION:
         raise BadMessageError(Reason.SCHEMA_UNKNOWN, f"schema_version is {transaction.schema_version}")
-    return 2 * len(FIELDS) + 2 * (8 if transaction.device_id is None else 9)
+    return QUOTES_PLACED if transaction.device_id is None else QUOTES_PLACED + 2
 
 
 def id_hash(transaction_id: str) -> int:

@@ -18,14 +18,14 @@ import numpy as np
 from fraud.dead_letters import BadMessageError
 from fraud.transaction import (
     AMOUNT_MINOR_MAX,
-    BARE_FIELDS,
     BARE_VERSION,
-    FIELDS,
     LATITUDE_MAX_CDEG,
     LEDGER_CURRENCY,
     LONGITUDE_MAX_CDEG,
     PLACED_FIELDS,
     PLACED_VERSION,
+    QUOTES_BARE,
+    QUOTES_PLACED,
     Transaction,
     is_country,
     is_mcc,
@@ -34,8 +34,6 @@ from fraud.transaction import (
 from fraud.wire import CLOCK_SKEW_MAX_MS, ID, MESSAGE_BYTES_MAX, TIME_MAX_MS, TIME_MIN_MS
 
 BLOCK_ROWS: Final = 2_000  # one bad message costs so many the slow way
-_QUOTES_BARE: Final = 2 * len(BARE_FIELDS) + 2 * 4
-_QUOTES_PLACED: Final = 2 * len(FIELDS) + 2 * 8  # and two more with a device
 _are_ids = re.compile(rf"(?:{ID}\n)*").fullmatch
 _decode = msgspec.json.Decoder(Transaction).decode
 
@@ -111,7 +109,7 @@ def _are_bare(read: Sequence[Transaction], values: Sequence[bytes | None]) -> bo
     return (
         {t.schema_version for t in read} == {BARE_VERSION}
         and all(getattr(t, name) is None for t in read for name in PLACED_FIELDS)
-        and _quotes(values) == [_QUOTES_BARE] * len(values)
+        and _quotes(values) == [QUOTES_BARE] * len(values)
     )
 
 
@@ -120,7 +118,7 @@ def _are_placed(read: Sequence[Transaction], values: Sequence[bytes | None]) -> 
     latitudes, longitudes = [t.latitude_cdeg for t in read], [t.longitude_cdeg for t in read]
     return (
         {t.schema_version for t in read} == {PLACED_VERSION}
-        and _quotes(values) == [_QUOTES_PLACED if device is None else _QUOTES_PLACED + 2 for device in devices]
+        and _quotes(values) == [QUOTES_PLACED if device is None else QUOTES_PLACED + 2 for device in devices]
         and _are_all_ids([t.merchant_id or "" for t in read])
         and _are_all_ids([device for device in devices if device is not None])
         and all(is_mcc(mcc or "") for mcc in {t.mcc for t in read})

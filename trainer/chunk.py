@@ -319,12 +319,11 @@ _PACKED: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 def _columns(outcomes: Sequence[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
     """The fields of what was read of each record, null where it is refused, and `refused`: why, null where nothing is wrong."""
     refused = [str(each.reason) if isinstance(each, BadMessageError) else None for each in outcomes]
-    if any(refused):
-        outcomes = [None if why else each for each, why in zip(outcomes, refused, strict=True)]
-        told = {name: [None if each is None else getattr(each, name) for each in outcomes] for name in schema}
-    else:
-        told = {name: [getattr(each, name) for each in outcomes] for name in schema}
-    series = {name: pl.Series(column, dtype=schema[name]) for name, column in told.items()}
+    read = [each if why is None else None for each, why in zip(outcomes, refused, strict=True)]
+    series = {
+        name: pl.Series([None if each is None else getattr(each, name) for each in read], dtype=dtype)
+        for name, dtype in schema.items()
+    }
     return pl.DataFrame({**series, "refused": pl.Series(refused, dtype=pl.String)})
 
 

@@ -12,14 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 TOLERANCE: Final = 0.1
-CONFIRMED_AT: Final = (
-    1.0,
-    0.93,
-    0.86,
-    0.75,
-    0.6,
-    0.45,
-)  # fine at first, then far: a short hold may promise twice too much
+# Fine at first, then far: a short hold may promise twice too much.
+CONFIRMED_AT: Final = (1.0, 0.93, 0.86, 0.75, 0.6, 0.45)
 
 Hold = Callable[[float], bool]
 
