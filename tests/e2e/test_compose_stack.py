@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -24,6 +25,8 @@ import pytest
 from tests.conftest import missing
 
 ROOT: Final = Path(__file__).parents[2]
+# Every port that is published, so that none is one that something on this machine may have.
+PUBLISHED: Final = re.compile(r"\$\{(PORT_[A-Z]+):-")
 # The stack's charts need no proof here, and there is no image of it where registries cannot be reached.
 LEFT_OUT: Final = {"grafana"}
 # The rules need ten days of a card before they judge its amounts.
@@ -64,7 +67,7 @@ class Stack:
 def stack() -> Iterator[Stack]:
     """The stack, up and healthy."""
     _require_engine()
-    ports = _free_ports("PORT_KAFKA", "PORT_REDIS", "PORT_PROMETHEUS", "PORT_ALERTMANAGER", "PORT_GRAFANA", "PORT_API")
+    ports = _free_ports(*sorted(set(PUBLISHED.findall((ROOT / "docker-compose.yml").read_text()))))
     stack = Stack(f"fraudstream-test-{os.getpid()}", {**ports, "FRAUD_DEMO_HISTORY_DAYS": HISTORY_DAYS})
     try:
         services = sorted(set(stack.compose("config", "--services").stdout.split()) - LEFT_OUT)

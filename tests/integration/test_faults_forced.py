@@ -130,6 +130,25 @@ def test_records_of_another_writer_between_those_that_are_handed_over_are_taken_
     assert_clean(stack)
 
 
+@pytest.mark.parametrize("wrong", ["", "overtaking"], ids=["right", "overtaking"])
+def test_a_terminal_stage_that_falls_behind_what_it_is_handed_misses_nothing(stack: Stack, wrong: str) -> None:
+    #  terminal-log   |- taken -|- waits -|- more than may wait: fetched again, from where the stage is
+    #  overtaking               ......... | from here: the worker finds out, ends, and starts over
+    worker = stack.worker(FRAUD_BATCH_RECORDS_MAX="50")
+    worker.start(FAULT_SLOW="terminal:0.1", FAULT_WAITING_BYTES="4000", FAULT_WRONG=wrong)
+    for at in range(0, 1000, 200):  # between the floods it stands at the end of the log, where records are handed over
+        stack.feed(LOG[at : at + 200])
+        stack.drain()
+    stack.feed(LOG[1000:])
+    stack.drain()
+    if wrong:
+        assert worker.codes == [70], worker.tail()
+    else:
+        assert worker.codes == []
+        assert 0 < worker.counted(HANDED_OVER_TOTAL.name) < len(LOG)
+    assert_clean(stack)
+
+
 def copy_again(bootstrap: str, records: list[LogRecord]) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     for record in records:

@@ -71,7 +71,7 @@ def test_workers_that_come_go_and_are_killed_under_load_lose_and_double_nothing(
 def test_partitions_that_catch_up_do_not_drift_out_of_the_terminals_window(four: Stack, wrong: str) -> None:
     """160 days in four partitions, two workers, one of them slow: unaligned, its transactions are too late at the terminals."""
     small = {"FRAUD_BATCH_RECORDS_MAX": "40", "FAULT_WRONG": wrong, "FRAUD_DEAD_LETTER_SHARE_MAX": "1"}
-    slow, fast = four.worker("slow", FAULT_SLOW_CARDS="0.2", **small), four.worker("fast", **small)
+    slow, fast = four.worker("slow", FAULT_SLOW="card:0.2", **small), four.worker("fast", **small)
     for service in (slow, fast):
         service.start()
     for service in (slow, fast):

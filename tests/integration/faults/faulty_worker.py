@@ -2,7 +2,8 @@
 
 Rule 1. FAULT_POINT (`stage:point:count[,...]`) forces a fault at an exact place of the protocol, the `count`-th time it is reached.
         The code of the worker is untouched: the right worker must come through.
-        FAULT_SLOW_CARDS (seconds) makes each batch of transactions that much slower.
+        FAULT_SLOW (`stage:seconds`) makes each batch of a stage that much slower; FAULT_WAITING_BYTES is how much may wait
+        in the hand-over.
 Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker must find out.
 
     points   load          killed when the entities were read, before the fold
@@ -13,6 +14,7 @@ Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker
              stop-loading, stop-written   stopped (SIGSTOP) before the read, and before the effect: a zombie, once continued
     wrong    no-compare    state is changed without comparing the watermark
              group-offset  the worker resumes from the group's committed offset
+             overtaking    a lane that was handed records fetches again from further on than its stage is
              unaligned     a card partition that catches up never waits for the others
              swallow:N     the N-th batch of transactions raises, and the agent acks it all the same
 """
@@ -36,7 +38,7 @@ from adapters.kafka import AsyncWriter
 from adapters.state_store import Effect, StateStore
 from fraud import topics
 from stream_features import __main__ as worker_main
-from stream_features import app, lane_runner
+from stream_features import app, hand_over, lane_runner
 from stream_features.lane_runner import LaneRunner
 
 _stage: ContextVar[str] = ContextVar("stage", default="")
@@ -157,16 +159,26 @@ def from_group_offset() -> None:
     app.FeatureWorker._resume_from = resuming  # type: ignore[method-assign]
 
 
-def slowed(seconds: float) -> None:
-    """A slow machine: each batch of transactions takes that much longer."""
+def slowed(slow: str, seconds: float) -> None:
+    """A slow machine: each batch of stage `slow` takes that much longer."""
     take = LaneRunner._take
 
     async def taking(self: LaneRunner, tp: Any, stage: Any, decoded: Any) -> None:
-        if stage.name == "card":
+        if stage.name == slow:
             await asyncio.sleep(seconds)
         await take(self, tp, stage, decoded)
 
     LaneRunner._take = taking  # type: ignore[method-assign]
+
+
+def overtaking() -> None:
+    """Wrong: fetches from behind what was handed over go on before what still waits was taken."""
+    fetch = hand_over.HandOver._fetch
+
+    def fetching(self: hand_over.HandOver, tp: TP, offset: int) -> None:
+        fetch(self, tp, self._reached.get(tp, offset))
+
+    hand_over.HandOver._fetch = fetching  # type: ignore[method-assign]
 
 
 def swallowing(count: int) -> None:
@@ -189,13 +201,18 @@ def main() -> None:
     """Patch what the environment says, then run the worker."""
     if point := os.environ.get("FAULT_POINT"):
         force(Points(point))
-    if slow := os.environ.get("FAULT_SLOW_CARDS"):
-        slowed(float(slow))
+    if slow := os.environ.get("FAULT_SLOW"):
+        stage, _, seconds = slow.partition(":")
+        slowed(stage, float(seconds))
+    if waiting := os.environ.get("FAULT_WAITING_BYTES"):
+        hand_over.WAITING_BYTES_MAX = int(waiting)  # type: ignore[misc]
     wrong, _, count = os.environ.get("FAULT_WRONG", "").partition(":")
     if wrong == "no-compare":
         without_compare()
     elif wrong == "group-offset":
         from_group_offset()
+    elif wrong == "overtaking":
+        overtaking()
     elif wrong == "unaligned":
         app.FeatureWorker._held = lambda self: set()  # type: ignore[method-assign]
     elif wrong == "swallow":
