@@ -78,10 +78,13 @@ async def stream_fast(
 
 
 def linger_ms_for(transactions_per_second: float) -> int:
-    """The producer's linger: below saturation the cost is paid per wave, so a faster stream waits for larger ones."""
+    """The producer's linger: below saturation the cost is paid per wave, so a faster stream waits for larger ones.
+
+    Where two CPUs run everything, waves that come sooner wait longer for a CPU (docs/performance.md, 11).
+    """
     if transactions_per_second < 200:
         return 0
-    return 5 if transactions_per_second <= 1000 else 10
+    return 12 if transactions_per_second <= 1000 else 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import polars as pl
 
 from adapters.kafka import partition_for
+from fraud.windows import DAY_MS
 from producer.messages import placed_transaction_values
 from producer.world.days import DAYS_MAX
 from producer.world.world import World
 
 SEED = 1
+APART_DAYS = 60
 
 
 class WorldEndedError(ValueError):
@@ -64,10 +66,13 @@ def of_hold(transaction_ids: Sequence[str], hold: str) -> tuple[list[int], list[
 
 
 def apart(cards: int, rows: int, hold: str) -> pl.DataFrame:
-    """The first rows of a world of so many cards, whose cards and terminals are nobody else's."""
+    """The first rows of a world of so many cards, whose cards and terminals are nobody else's.
+
+    They lie before the load's: event time that had run ahead would make every row of the load a late one.
+    """
     taken = RowCursor(cards).take(rows)
     renamed = {name: pl.format("apart-{}", name) for name in ("card_id", "terminal_id")}
-    return named(taken.with_columns(**renamed), hold)
+    return named(taken.with_columns(pl.col("occurred_at_ms") - APART_DAYS * DAY_MS, **renamed), hold)
 
 
 def messages(rows: pl.DataFrame, partitions: int) -> list[tuple[int, bytes, bytes]]:

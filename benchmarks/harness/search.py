@@ -13,7 +13,7 @@ from typing import Final
 
 TOLERANCE: Final = 0.1
 # Fine at first, then far: a short hold may promise twice too much.
-CONFIRMED_AT: Final = (1.0, 0.93, 0.86, 0.75, 0.6, 0.45)
+CONFIRMED_AT: Final = (1.0, 0.93, 0.86, 0.8, 0.74, 0.6, 0.45)
 
 Hold = Callable[[float], bool]
 

@@ -1,7 +1,8 @@
 """The one broker and the one Redis of a run, in a folder of the run's own, on free ports.
 
 Rule 1. They are local processes: the CPU of a container could not be told from the rest.
-Rule 2. The folder is emptied first: a run begins with empty logs and an empty state.
+Rule 2. The folder is emptied first: a run begins with empty logs and an empty state. At the end what fills a disk is removed (topics,
+        state, lake); the services' logs stay.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
@@ -22,6 +24,8 @@ from adapters.backends.server import Say, Server
 from adapters.kafka_admin import ensure_topics
 from cli.stack_state import StackFolder
 from fraud import topics
+
+DISK_BYTES: Final = 16_000_000_000
 
 
 class FolderInUseError(RuntimeError):
@@ -74,14 +78,28 @@ def running_servers(folder: Path, partitions: int, say: Say) -> Iterator[Servers
         raise FolderInUseError(f"a benchmark runs in {folder}: wait for it, or set FRAUD_STATE_DIR to another folder")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
+    _warn_of_a_small_disk(folder, say)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
     environment["FRAUD_BACKEND"] = "local"
     logs = folder / "logs"
     store = backends.redis(folder / "redis", log=logs / "redis.log", environment=environment, say=say)
-    with store as redis:
-        broker = backends.kafka(folder / "kafka", log=logs / "kafka.log", environment=environment, say=say)
-        with broker as kafka:
-            ensure_topics(kafka.address, partitions)
-            servers = Servers(folder, kafka, redis, partitions)
-            say(servers.describe())
-            yield servers
+    try:
+        with store as redis:
+            broker = backends.kafka(folder / "kafka", log=logs / "kafka.log", environment=environment, say=say)
+            with broker as kafka:
+                ensure_topics(kafka.address, partitions)
+                servers = Servers(folder, kafka, redis, partitions)
+                say(servers.describe())
+                yield servers
+    finally:
+        for data in ("kafka", "redis", "ours/lake"):
+            shutil.rmtree(folder / data, ignore_errors=True)
+
+
+def _warn_of_a_small_disk(folder: Path, say: Say) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < DISK_BYTES:
+        say(
+            f"{folder} has {free / 1e9:.0f} GB free: a minute at 20,000 transactions/s fills 3.5, and a search for the highest rate "
+            f"holds several; with less than {DISK_BYTES / 1e9:.0f} it may end for want of disk (FRAUD_STATE_DIR sets another folder)"
+        )

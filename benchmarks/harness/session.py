@@ -51,11 +51,11 @@ class Session:
         subject.start()
         try:
             with Receiver(self.servers.kafka.address, subject.output, subject.partitions) as receiver:
-                self._warm(subject, receiver)
                 if isinstance(subject, OurStack) and subject.name not in self.equal_rows:
                     rows = equal.check_ours(subject, self.bench.loader, self.servers.kafka.address)
                     self.equal_rows[subject.name] = rows
                     self.say(f"{subject.name}: the served features of {rows:,} rows equal the backfill's")
+                self._warm(subject, receiver)
                 yield receiver
         finally:
             subject.stop()

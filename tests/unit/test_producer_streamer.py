@@ -124,6 +124,6 @@ def test_moments_of_a_chunk_are_in_order_of_time():
     assert [m.at_ms for m in moments(chunk, Position())] == sorted(m.at_ms for m in moments(chunk, Position()))
 
 
-@pytest.mark.parametrize(("rate", "linger_ms"), [(1, 0), (199, 0), (200, 5), (1000, 5), (1001, 10)])
+@pytest.mark.parametrize(("rate", "linger_ms"), [(1, 0), (199, 0), (200, 12), (1000, 12), (1001, 15)])
 def test_a_faster_stream_lingers_longer(rate: float, linger_ms: int):
     assert linger_ms_for(rate) == linger_ms
