@@ -1,21 +1,24 @@
 """The highest rate that is held: bracket, then bisect, then confirm at full length.
 
 Rule 1. Only a hold decides; a rate that was never held is never reported.
-Rule 2. Bounded: at most holds_max holds a search, one for each of CONFIRMED_AT a confirmation.
+Rule 2. Bounded: at most holds_max holds a search, CONFIRM_TRIES a confirmation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 TOLERANCE: Final = 0.1
-# Fine at first, then far: a short hold may promise twice too much.
-CONFIRMED_AT: Final = (1.0, 0.93, 0.86, 0.8, 0.74, 0.6, 0.45)
+CONFIRM_TRIES: Final = 6
+CONFIRM_STEP: Final = 0.93
+BELOW_SERVED: Final = 0.97
+CONFIRM_STEP_MIN: Final = 0.5
 
 Hold = Callable[[float], bool]
+ServedHold = Callable[[float], tuple[bool, float]]
 
 
 @dataclass(slots=True)
@@ -62,10 +65,17 @@ def highest_held(
     return found
 
 
-def confirmed(hold: Hold, start: float, *, shares: Sequence[float] = CONFIRMED_AT) -> Found:
-    """Hold at `start`, and at falling shares of it until one is held."""
+def confirmed(hold: ServedHold, start: float) -> Found:
+    """Hold at `start`, and then lower, until one rate is held.
+
+    hold(rate): whether it was held, and how many a second were served meanwhile. The next rate is a step lower, or just below
+    what was served when that is less: a short probe may promise twice too much.
+    """
     found = Found()
-    for share in shares:
-        if found.take(start * share, hold(start * share)):
+    rate = start
+    for _ in range(CONFIRM_TRIES):
+        held, served = hold(rate)
+        if found.take(rate, held):
             break
+        rate = max(rate * CONFIRM_STEP_MIN, min(rate * CONFIRM_STEP, served * BELOW_SERVED))
     return found

@@ -84,11 +84,11 @@ def _confirmed(session: Session, plan: Plan, standing: _Standing) -> Sustained:
     seconds = plan.seconds if standing.subject.name == NAME else plan.seconds_peer
     with session.measured(standing.subject) as receiver:
 
-        def hold(rate: float) -> bool:
+        def hold(rate: float) -> tuple[bool, float]:
             held = session.bench.hold(standing.subject, receiver, rate, seconds)
             session.told(held)
             last.append(held)
-            return held.lag.held
+            return held.lag.held, held.served_per_s
 
         found = confirmed(hold, max(RATE_MIN, statistics.median(standing.rates)))
     held = last[-1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.harness.bounded import Bound, lag_of
 from benchmarks.harness.pacing import Schedule
-from benchmarks.harness.search import CONFIRMED_AT, confirmed, highest_held
+from benchmarks.harness.search import CONFIRM_TRIES, confirmed, highest_held
 
 
 def served(schedule: Schedule, capacity: float, pause: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
@@ -44,15 +44,21 @@ def test_a_search_is_bounded():
     assert len(highest_held(lambda rate: True, 1, step=1.01, holds_max=7).trials) == 7
 
 
-def test_a_confirmation_goes_down_until_a_rate_is_held():
-    found = confirmed(lambda rate: rate < 900, 1_000)
-    assert found.rate == pytest.approx(860)
-    assert [held for _, held in found.trials] == [False, False, True]
+def test_a_confirmation_goes_down_a_step_where_nearly_everything_was_served():
+    found = confirmed(lambda rate: (rate < 900, 990), 1_000)
+    assert [rate for rate, _ in found.trials] == pytest.approx([1_000, 930, 864.9])
+    assert found.rate == pytest.approx(864.9)
+
+
+def test_a_confirmation_goes_on_just_below_what_was_served_when_a_probe_promised_too_much():
+    found = confirmed(lambda rate: (rate <= 700, 720), 1_000)
+    assert [rate for rate, _ in found.trials] == pytest.approx([1_000, 698.4])
 
 
 def test_a_confirmation_that_never_holds_ends_without_a_rate():
-    found = confirmed(lambda rate: False, 1_000)
-    assert (found.rate, len(found.trials)) == (0, len(CONFIRMED_AT))
+    found = confirmed(lambda rate: (False, 0), 1_000)
+    assert (found.rate, len(found.trials)) == (0, CONFIRM_TRIES)
+    assert found.trials[1] == (500, False)
 
 
 @pytest.mark.parametrize(("start", "step"), [(0, 1.5), (-1, 1.5), (10, 1.0), (10, 0.5)])
