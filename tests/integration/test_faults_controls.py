@@ -53,7 +53,7 @@ def test_resuming_from_the_group_offset_is_caught(stack: Stack) -> None:
     stack.drain()
     found = differences(stack.bootstrap, stack.redis_url)
     assert any("counter accepted" in difference for difference in found)
-    assert {"state of card/0", "state of terminal/0"} <= kinds_of(found)
+    assert {"state of card/0", "state of card/1"} <= kinds_of(found)
 
 
 def test_an_exception_that_the_agent_acks_is_caught(stack: Stack) -> None:

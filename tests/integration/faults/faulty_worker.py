@@ -13,7 +13,7 @@ Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker
              lost-answer   the effect stands, but the connection broke before the answer
              stop-loading, stop-written   stopped (SIGSTOP) before the read, and before the effect: a zombie, once continued
     wrong    no-compare    state is changed without comparing the watermark
-             group-offset  the worker resumes from the group's committed offset
+             group-offset  the worker resumes from the group's committed offset, but on terminal-log: there it finds out by itself
              overtaking    a lane that was handed records fetches again from further on than its stage is
              unaligned     a card partition that catches up never waits for the others
              swallow:N     the N-th batch of transactions raises, and the agent acks it all the same
@@ -153,7 +153,7 @@ def from_group_offset() -> None:
         return positions | {
             TP(tp.topic, tp.partition): at.offset
             for tp, at in committed.items()
-            if TP(tp.topic, tp.partition) in assigned and at.offset >= 0
+            if TP(tp.topic, tp.partition) in assigned and at.offset >= 0 and tp.topic != topics.TERMINAL_LOG.name
         }
 
     app.FeatureWorker._resume_from = resuming  # type: ignore[method-assign]
