@@ -113,8 +113,7 @@ class DriftWatch:
     def step(self) -> None:
         """Take what is there, judge the windows that are over, and commit when that is due."""
         for source, records in self._follower.poll():
-            for record in records:
-                self.take(source, record)
+            self.take(source, records)
             self._has_news = True
         now = self._clock()
         if self._has_news and now - self._committed_at >= COMMIT_S:
@@ -142,37 +141,46 @@ class DriftWatch:
         self._store.put()
         self._journal.commit()
 
-    def take(self, source: Source, record: Any) -> None:
-        """Count one record of `features` or `scores`."""
+    def take(self, source: Source, records: Sequence[Any]) -> None:
+        """Count records of one partition of `features` or `scores`, all together: a column of 400 rows costs as much as one of 20."""
+        fresh = [batch for record in records if (batch := self._fresh(source, record)) is not None]
+        if not fresh:
+            return
+        newest = max(int(batch.array("occurred_at_ms").max()) for batch in fresh)
+        self._store.clock[source] = max(self._store.clock.get(source, 0), newest)
+        gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(source.partition)).set(self._store.clock[source] / 1000)
+        if self._reference is not None:
+            ours = [each for each in fresh if each.kind == VECTORS and each.meta.get("feature_hash") == FEATURE_HASH]
+            self._count(self._reference, ours, "vector")
+            self._count(self._reference, [each for each in fresh if each.kind == SCORES], "score")
+
+    def _fresh(self, source: Source, record: Any) -> Batch | None:
+        """The rows of a record that were not seen before; None when there are none."""
         try:
             batch = unpack(record.value, (VECTORS, SCORES))
         except BadMessageError as error:
             log.warning("no packed batch", topic=source.topic, offset=record.offset, why=error.detail)
             counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "dead_letter").inc()
-            return
+            return None
         fresh = self._journal.marks(source).fresh(batch)
         counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "accepted").inc(fresh.rows)
         counter(metrics.TRANSACTIONS_TOTAL).labels(STAGE, "duplicate").inc(batch.rows - fresh.rows)
-        if not fresh.rows:
-            return
-        times = fresh.array("occurred_at_ms")
-        before = self._store.clock.get(source, 0)
-        self._store.clock[source] = max(before, int(times.max()))
-        gauge(metrics.EVENT_TIME_SECONDS).labels(STAGE, str(source.partition)).set(self._store.clock[source] / 1000)
-        if self._reference is not None:
-            self._count(self._reference, fresh, times)
+        return fresh if fresh.rows else None
 
-    def _count(self, reference: Reference, batch: Batch, times: np.ndarray[Any, Any]) -> None:
+    def _count(self, reference: Reference, batches: Sequence[Batch], column: str) -> None:
+        if not batches:
+            return
+        values = np.concatenate([batch.array(column) for batch in batches])
+        times = np.concatenate([batch.array("occurred_at_ms") for batch in batches])
         starts = times // self._window_ms * self._window_ms
         for start in np.unique(starts).tolist():
             if start < self._store.counted_from_ms:
                 continue
             window = self._store.windows.setdefault(start, Window(start, start + self._window_ms))
-            rows = starts == start
-            if batch.kind == SCORES:
-                window.add_scores(reference, batch.array("score")[rows])
-            elif batch.meta.get("feature_hash") == FEATURE_HASH:
-                window.add_features(reference, batch.array("vector")[rows], NAMES)
+            if column == "score":
+                window.add_scores(reference, values[starts == start])
+            else:
+                window.add_features(reference, values[starts == start], NAMES)
 
     def _judge_ended(self) -> None:
         now_ms, reference = self._store.now_ms(topic.name for topic in FOLLOWED), self._reference

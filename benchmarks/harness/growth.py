@@ -3,7 +3,9 @@
 Rule 1. The feature worker is measured as a process with its input preloaded; CPU is that of broker, store and workers together,
         which a busy machine changes less than any speed.
 Rule 2. Of one thing at a time: the rows are as many, and shaped as in the first line, but for what the line names.
-Rule 3. On one machine more workers share its CPUs: what is told of them is that they cost no more, not that they are faster.
+Rule 3. The cards' lines are measured CARDS_ROUNDS times in turns, and the cheapest of each counts: a machine that others use too slows
+        down for minutes, and what it adds is never the size's.
+Rule 4. On one machine more workers share its CPUs: what is told of them is that they cost no more, not that they are faster.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ from fraud.windows import DAY_MS, HOUR_MS
 ROWS: Final = 200_000
 CARDS: Final = (10_000, 100_000, 1_000_000)
 SPANS_MS: Final = (HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
+CARDS_ROUNDS: Final = 2
 WORKERS: Final = (1, 2, 4)
 EVENTS_OF_A_CARD: Final = 40
 
 
 def measured(rows: int, say: Say) -> list[Grown]:
     """Every line, in order."""
-    told = [_workers(rows, cards, 1, "cards", f"{cards:,} cards") for cards in _said(CARDS, "cards", say)]
+    rounds = [
+        [_workers(rows, cards, 1, "cards", f"{cards:,} cards") for cards in _said(CARDS, "cards", say)]
+        for _ in range(CARDS_ROUNDS)
+    ]
+    told = [min(same, key=lambda one: one.us_all) for same in zip(*rounds, strict=True)]
     told += [_fold(rows, span_ms) for span_ms in _said(SPANS_MS, "span, ms", say)]
     told += [
         _workers(rows, CARDS[0], n, "workers", f"{n} partition(s), {n} worker(s)")
