@@ -282,9 +282,8 @@ def _finish(
     )
     if docs:
         path = page.DOCS / page.RESULTS_FILE
-        results = Results({**read_results(path).runs, name: run})
-        write_results(path, results)
-        _write_pages(results)
+        write_results(path, Results({**read_results(path).runs, name: run}))
+        _write_pages(read_results(path))  # as `pages` will find them: JSON has lists where a plan has tuples
     print(msgspec.json.format(msgspec.json.encode(run), indent=1).decode() if as_json else page.run_section(run))
 
 
