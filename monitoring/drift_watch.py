@@ -177,10 +177,11 @@ class DriftWatch:
             if start < self._store.counted_from_ms:
                 continue
             window = self._store.windows.setdefault(start, Window(start, start + self._window_ms))
+            mine = values[starts == start]
             if column == "score":
-                window.add_scores(reference, values[starts == start])
+                window.add_scores(reference, mine)
             else:
-                window.add_features(reference, values[starts == start], NAMES)
+                window.add_features(reference, mine, NAMES)
 
     def _judge_ended(self) -> None:
         now_ms, reference = self._store.now_ms(topic.name for topic in FOLLOWED), self._reference
