@@ -52,7 +52,7 @@ class EventTimeAlignment:
         self._given_up: set[int] = set()
 
     def see(self, states: Mapping[int, StageState]) -> None:
-        """Where the card stage stands in the partitions of other workers."""
+        """Where the card stage stood a moment ago in every partition, whoever has it."""
         self._seen = states
 
     def held(self, own: Mapping[int, CardLane]) -> set[int]:

@@ -232,8 +232,7 @@ class FeatureWorker:
         return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
 
     async def _look(self) -> None:
-        others = [p for p in range(self._settings.partitions) if p not in self._card_stages()]
-        self._alignment.see({p: await self._store.read("card", p) for p in others})
+        self._alignment.see(dict(enumerate(await self._progress())))  # its own too: the next rebalance may give them away
 
     async def _keep_looking(self) -> None:
         while True:

@@ -22,6 +22,7 @@ LOG = seeded_log(6, Shape(transactions=2400))
 LONG_LOG = seeded_log(7, Shape(transactions=2400, days=160))
 RECORDS_PER_SECOND = 400.0
 SECONDS_MAX = 150.0
+SMALL = {"FRAUD_BATCH_RECORDS_MAX": "40", "FRAUD_DEAD_LETTER_SHARE_MAX": "1"}
 LATE_BY_ITSELF = 15  # the log's own: transactions sent 33 days late, whose card had been quiet
 
 
@@ -70,17 +71,34 @@ def test_workers_that_come_go_and_are_killed_under_load_lose_and_double_nothing(
 @pytest.mark.parametrize("wrong", ["", "unaligned"], ids=["aligned", "control: unaligned"])
 def test_partitions_that_catch_up_do_not_drift_out_of_the_terminals_window(four: Stack, wrong: str) -> None:
     """160 days in four partitions, two workers, one of them slow: unaligned, its transactions are too late at the terminals."""
-    small = {"FRAUD_BATCH_RECORDS_MAX": "40", "FAULT_WRONG": wrong, "FRAUD_DEAD_LETTER_SHARE_MAX": "1"}
-    slow, fast = four.worker("slow", FAULT_SLOW="card:0.2", **small), four.worker("fast", **small)
+    settings = SMALL | {"FAULT_WRONG": wrong}
+    slow, fast = four.worker("slow", FAULT_SLOW="card:0.2", **settings), four.worker("fast", **settings)
     for service in (slow, fast):
         service.start()
     for service in (slow, fast):
         _healthy(service)
     four.feed(LONG_LOG)
     four.drain(SECONDS_MAX)
-    letters = read_logs(four.bootstrap, ["terminal-log.dlq"])["terminal-log.dlq"][0]
-    too_late = sum(letter.headers["reason"] == b"TOO_LATE" for letter in letters)
-    assert (too_late <= LATE_BY_ITSELF) == (not wrong), f"{too_late} too late"
+    late = _too_late(four)
+    assert (late <= LATE_BY_ITSELF) == (not wrong), f"{late} too late"
+
+
+def test_a_partition_that_was_given_away_is_waited_for_at_once(four: Stack) -> None:
+    """The first worker has them all, gives half of them away, and does not look for a while: it must have known before."""
+    fast, slow = four.worker("fast", FAULT_BLIND="4", **SMALL), four.worker("slow", FAULT_SLOW="card:0.2", **SMALL)
+    fast.start()
+    _healthy(fast)
+    slow.start()
+    _healthy(slow)
+    four.feed(LONG_LOG)
+    four.drain(SECONDS_MAX)
+    late = _too_late(four)
+    assert late <= LATE_BY_ITSELF, f"{late} too late"
+
+
+def _too_late(stack: Stack) -> int:
+    letters = read_logs(stack.bootstrap, ["terminal-log.dlq"])["terminal-log.dlq"][0]
+    return sum(letter.headers["reason"] == b"TOO_LATE" for letter in letters)
 
 
 def _healthy(worker: Service) -> None:

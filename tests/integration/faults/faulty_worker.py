@@ -3,7 +3,8 @@
 Rule 1. FAULT_POINT (`stage:point:count[,...]`) forces a fault at an exact place of the protocol, the `count`-th time it is reached.
         The code of the worker is untouched: the right worker must come through.
         FAULT_SLOW (`stage:seconds`) makes each batch of a stage that much slower; FAULT_WAITING_BYTES is how much may wait
-        in the hand-over.
+        in the hand-over; FAULT_BLIND (`seconds`) is for how long it does not look how far the others are, once it has given
+        partitions away.
 Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker must find out.
 
     points   load          killed when the entities were read, before the fold
@@ -25,6 +26,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -171,6 +173,26 @@ def slowed(slow: str, seconds: float) -> None:
     LaneRunner._take = taking  # type: ignore[method-assign]
 
 
+def blinded(seconds: float) -> None:
+    """A slow state store: after a rebalance that left it some of the partitions, it does not look for so long."""
+    resumed, look = app.FeatureWorker._resumed, app.FeatureWorker._look
+    until = 0.0
+
+    async def resuming(self: app.FeatureWorker, assigned: set[TP]) -> Mapping[TP, int]:
+        nonlocal until
+        positions = await resumed(self, assigned)
+        if sum(tp.topic == topics.TRANSACTIONS.name for tp in assigned) < self._settings.partitions:
+            until = time.monotonic() + seconds
+        return positions
+
+    async def looking(self: app.FeatureWorker) -> None:
+        if time.monotonic() > until:
+            await look(self)
+
+    app.FeatureWorker._resumed = resuming  # type: ignore[method-assign]
+    app.FeatureWorker._look = looking  # type: ignore[method-assign]
+
+
 def overtaking() -> None:
     """Wrong: fetches from behind what was handed over go on before what still waits was taken."""
     fetch = hand_over.HandOver._fetch
@@ -206,6 +228,8 @@ def main() -> None:
         slowed(stage, float(seconds))
     if waiting := os.environ.get("FAULT_WAITING_BYTES"):
         hand_over.WAITING_BYTES_MAX = int(waiting)  # type: ignore[misc]
+    if seconds := os.environ.get("FAULT_BLIND"):
+        blinded(float(seconds))
     wrong, _, count = os.environ.get("FAULT_WRONG", "").partition(":")
     if wrong == "no-compare":
         without_compare()
