@@ -232,7 +232,8 @@ class FeatureWorker:
         return {TP(topics.TRANSACTIONS.name, p) for p in busy | self._alignment.held(own)}
 
     async def _look(self) -> None:
-        self._alignment.see(dict(enumerate(await self._progress())))  # its own too: the next rebalance may give them away
+        states = await self._progress()  # of its own partitions, too: the next rebalance may give them away
+        self._alignment.see(dict(enumerate(states)))
 
     async def _keep_looking(self) -> None:
         while True:
