@@ -22,7 +22,8 @@ from fraud.dead_letters import BadMessageError
 Headers = list[tuple[str, bytes]]
 Record = tuple[bytes | None, bytes, Headers]
 
-WRITE_BATCH_BYTES: Final = 256 * 1024
+# Below what topics take. aiokafka has one batch of a partition on its way at a time, so small ones wait for one another.
+WRITE_BATCH_BYTES: Final = 1_000_000
 TOPIC_WAIT_S: Final = 0.5
 
 

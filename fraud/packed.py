@@ -27,7 +27,7 @@ Column = Array | list[str]
 
 MAGIC: Final = b"FSP1"
 ROWS_MAX: Final = (
-    400  # of at most ~625 bytes (96 features, three ids of 64 characters): below a producer batch of 256 KiB
+    400  # of at most ~625 bytes (96 features, three ids of 64 characters): 250 KB, far below a producer batch
 )
 TEXT: Final = "text"
 

@@ -9,6 +9,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from adapters.garbage import settle_garbage
+from adapters.parsed_records import use_parsed_records
 from adapters.telemetry import configure_logging, serve_metrics
 from stream_features.app import FeatureWorker
 from stream_features.lane_runner import EXIT_RESTART, end_process
@@ -44,6 +45,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT; exit code 0; 70 for a fault that a restart heals, 2 for one that it does not."""
     settings = FeatureSettings.read()
     log = configure_logging(settings, "stream_features")
+    use_parsed_records()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(settings))

@@ -273,5 +273,5 @@ class LaneApp(faust.App):
         return transport
 
     def lane(self, topic: str) -> Any:
-        """The topic as a stream of batches: each event's value is a list of aiokafka ConsumerRecords."""
+        """The topic as a stream of batches: each event's value is a list of records."""
         return self.topic(topic, schema=BatchSchema())

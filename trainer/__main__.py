@@ -47,6 +47,7 @@ def archive() -> None:
 
     from adapters.garbage import settle_garbage
     from adapters.lake import Lake, LakeGapError, LakeLockedError
+    from adapters.parsed_records import use_parsed_records
     from adapters.telemetry import configure_logging, serve_metrics
     from trainer.archiver import Archiver, ArchiverLimits, MissingTopicError
     from trainer.retention import Retention
@@ -63,6 +64,8 @@ def archive() -> None:
         retention = Retention.of(settings)
     except ValueError as error:
         _fail(EXIT_SETTING, str(error), False)
+
+    use_parsed_records()
 
     async def run() -> None:
         archiver = Archiver(settings.kafka_bootstrap, lake, limits, log, retention=retention)

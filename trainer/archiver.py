@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
@@ -26,7 +26,7 @@ from adapters.telemetry import counter, gauge
 from fraud import metrics
 from fraud.packed import OriginMarks
 from fraud.topics import ARCHIVED
-from trainer.chunk import Chunk, PackedChunk, chunk_for
+from trainer.chunk import Chunk, PackedChunk, Record, chunk_for
 from trainer.compaction import SWEEP_AFTER_S, CompactionLimits, compact
 from trainer.retention import Retention, retire
 
@@ -201,9 +201,7 @@ class Archiver:
             lag = (consumer.highwater(source) or partition.chunk.next) - partition.chunk.next
             gauge(metrics.LAG_RECORDS).labels(STAGE, source.topic, source.partition).set(max(0, lag))
 
-    async def _take(
-        self, consumer: AIOKafkaConsumer, partition: _Partition, records: Sequence[ConsumerRecord[bytes, bytes]]
-    ) -> None:
+    async def _take(self, consumer: AIOKafkaConsumer, partition: _Partition, records: Sequence[Record]) -> None:
         full = self._limits.chunk_rows_max, self._limits.chunk_bytes_max
         at = 0
         while at < len(records):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.kafka import WRITE_BATCH_BYTES
-from fraud import packed
+from fraud import packed, topics
 from fraud.dead_letters import BadMessageError, Reason
 from fraud.features import FEATURE_HASH, NAMES
 from fraud.packed import LABELS, VECTORS, OriginMarks, pack, peek, unpack
@@ -70,6 +70,10 @@ def test_the_largest_record_fits_in_a_producers_batch(kind: str) -> None:
     }
     record = pack(kind, largest, {"feature_hash": FEATURE_HASH, "stage_at_ms": 2**42})
     assert len(record) < WRITE_BATCH_BYTES - 1024
+
+
+def test_every_topic_takes_a_producers_batch() -> None:
+    assert min(topic.max_message_bytes for topic in topics.ALL) > WRITE_BATCH_BYTES + 1024
 
 
 def test_card_vectors_of_a_release_without_striking_amounts_have_none() -> None:
