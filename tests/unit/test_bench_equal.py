@@ -18,6 +18,7 @@ from benchmarks.harness.hops import HOPS, hops_of, slowest_hops
 from benchmarks.harness.rows import RowCursor, messages, named, number_of, of_hold
 from benchmarks.peers import agreed_features as peers
 from fraud.features import NAMES
+from fraud.fold import CARD_WIDTH
 from fraud.transaction import parse_transaction
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -128,3 +129,19 @@ def test_hops_tell_where_the_slow_ones_lost_their_time():
     assert hops_of(moments)[HOPS[0]] == (1.0, 1.0)
     assert slowest_hops(moments, 0.08) == {HOPS[4]: 3}
     assert slowest_hops(moments, 0.5) == {}
+
+
+def test_with_several_partitions_the_logs_order_decides_at_terminals_alone() -> None:
+    rows = equal.check_rows()[:300]
+    as_sent = list(range(rows.height))
+    expected = equal.expected_features(rows)
+    assert np.array_equal(equal.expected_as_logged(rows, as_sent), expected, equal_nan=True)
+    terminals = rows["terminal_id"].to_list()
+    first = next(i for i in as_sent if terminals.index(terminals[i]) < i)
+    other = terminals.index(terminals[first])
+    swapped = as_sent.copy()
+    swapped[first], swapped[other] = other, first
+    told = equal.expected_as_logged(rows, swapped)
+    differs = ~((told == expected) | (np.isnan(told) & np.isnan(expected)))
+    assert differs.any()
+    assert not differs[:, np.array(equal.PLACES) < CARD_WIDTH].any()
