@@ -50,6 +50,7 @@ BENCHES: Final = {
         "latency",
         "From the intended send to the score, in percentiles, and in which hop the time goes.",
     ),
+    "hold": (_HARNESS, "hold", "Ours alone at given rates: whether each is held, its lag, latency and CPU."),
     "features": (_HARNESS, "features", "The fold beside plain Python, and the whole backfill."),
     "train": (_HARNESS, "train", "The nightly run: backfill, dataset, fit, evaluate, publish."),
     "growth": (_HARNESS, "growth", "CPU a transaction by cards, by span of histories, by partitions and workers."),

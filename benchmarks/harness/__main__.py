@@ -1,4 +1,4 @@
-"""`fraudstream bench throughput | latency | features | train | all`.
+"""`fraudstream bench throughput | latency | hold | features | train | growth | all`.
 
 Rule 1. Exit codes: 0 measured, 1 something failed while measuring, 2 an option that cannot be. Bars are shown, not enforced.
 Rule 2. The tables go to stdout, what happens meanwhile to stderr.
@@ -11,7 +11,8 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -26,6 +27,7 @@ from adapters.settings import StackSettings
 from benchmarks.harness import features, growth, latency, page, throughput, train
 from benchmarks.harness.bounded import LAG_S_MAX, Bound
 from benchmarks.harness.equal import NotEqualError
+from benchmarks.harness.hold import Held
 from benchmarks.harness.loader import LoadFailedError
 from benchmarks.harness.ours import SubjectEndedError
 from benchmarks.harness.peers import PEERS, Peer
@@ -69,6 +71,7 @@ Peers = Annotated[str, typer.Option(help=f"peers to measure too: {', '.join(p.na
 Cards = Annotated[int, typer.Option(min=1_000, max=CARDS_MAX, help="cards of the generated world")]
 Partitions = Annotated[int, typer.Option(min=1, max=64, help="partitions of the data topics")]
 Warm = Annotated[float, typer.Option(min=1, max=600, help="seconds of a warm-up, before each subject's measurement")]
+Lag = Annotated[float, typer.Option(min=0.1, max=60, help="lag above which a rate is not held")]
 Docs = Annotated[bool, typer.Option("--docs", help="write docs/performance.{json,md,svg} and README's table")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object")]
 
@@ -81,9 +84,7 @@ def throughput_command(
     peers: Peers = "all",
     probe_seconds: Annotated[float, typer.Option(min=1, max=120, help="seconds of a hold within a search")] = 12,
     start: Annotated[float, typer.Option(min=20, max=RATE_MAX, help="rate that ours is tried at first")] = 10_000,
-    lag_seconds_max: Annotated[
-        float, typer.Option(min=0.1, max=60, help="lag above which a rate is not held")
-    ] = LAG_S_MAX,
+    lag_seconds_max: Lag = LAG_S_MAX,
     cards: Cards = CARDS,
     partitions: Partitions = 1,
     warm_seconds: Warm = WARM_S,
@@ -125,6 +126,30 @@ def latency_command(
         return {"latency": latency.latencies(made, plan)}
 
     _stack_run("latency", settings, _peers(peers), partitions, cards, LAG_S_MAX, warm_seconds, measure, docs, as_json)
+
+
+@app.command("hold")
+def hold_command(
+    rates: Annotated[str, typer.Option(help="transactions a second, with commas")] = "20000",
+    seconds: Seconds = 60,
+    rounds: Rounds = 1,
+    lag_seconds_max: Lag = LAG_S_MAX,
+    cards: Cards = CARDS,
+    partitions: Partitions = 1,
+    warm_seconds: Warm = WARM_S,
+    as_json: Json = False,
+) -> None:
+    """Ours alone at given rates, as often as there are rounds: was each held, and with which lag, latency and CPU; no page."""
+    wanted = _rates(rates)
+    held: list[Held] = []
+    with _reported(), session(_folder(), partitions, cards, [], Bound(lag_seconds_max), warm_seconds, _say) as made:
+        (ours,) = made.subjects
+        for _ in range(rounds):
+            with made.measured(ours) as receiver:
+                for rate in wanted:
+                    held.append(made.bench.hold(ours, receiver, rate, seconds))
+                    made.told(held[-1])
+    print(msgspec.json.encode(held).decode() if as_json else page.holds_table(held))
 
 
 @app.command("features")
@@ -170,7 +195,7 @@ def all_command(
     docs: Docs = False,
     as_json: Json = False,
 ) -> None:
-    """All five, one after the other, one round each: under 40 minutes on two CPUs. For intervals run them alone, with --rounds."""
+    """All five of the pages, one round each: under 40 minutes on two CPUs. For intervals run them alone, with --rounds."""
     if quick:
         features_command(100_000, 1_000, 1, docs, as_json)
         train_command(60, docs, as_json)
@@ -231,16 +256,22 @@ def _stack_run(
 ) -> None:
     """Run a measurement that needs the stack."""
     began_s = time.monotonic()
+    with _reported(), session(_folder(), partitions, cards, peers, Bound(lag_s_max), warm_s, _say) as made:
+        measured = measure(made)
+        servers = made.servers.describe()
+    foreign = statistics.median([one.foreign_cores for told in measured.values() for one in told])
+    _finish(name, settings, measured, servers, foreign, time.monotonic() - began_s, docs, as_json)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What stops a measurement ends the program with one line."""
     try:
-        with session(_folder(), partitions, cards, peers, Bound(lag_s_max), warm_s, _say) as made:
-            measured = measure(made)
-            servers = made.servers.describe()
+        yield
     except FAILURES as error:
         _end(EXIT_FAILED, f"the benchmark stopped: {error}")
     except ValueError as error:
         _end(EXIT_FAILED, str(error))
-    foreign = statistics.median([one.foreign_cores for told in measured.values() for one in told])
-    _finish(name, settings, measured, servers, foreign, time.monotonic() - began_s, docs, as_json)
 
 
 def _alone(
@@ -252,10 +283,8 @@ def _alone(
 
     pids = {"benchmark": psutil.Process().pid}
     before = read_cpu(pids)
-    try:
+    with _reported():
         measured = measure()
-    except FAILURES as error:
-        _end(EXIT_FAILED, f"the benchmark stopped: {error}")
     foreign = between(before, read_cpu(pids)).foreign_cores
     _finish(name, settings, measured, "", foreign, time.monotonic() - began_s, docs, as_json)
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks.harness.hold import Held
 from benchmarks.harness.ours import NAME
 from benchmarks.harness.peers import PEERS
 from benchmarks.harness.plot import DRAWN
-from benchmarks.harness.result import BUSY_CORES, Feature, Grown, Interval, LatencyAt, Results, Run, Sustained
+from benchmarks.harness.result import BUSY_CORES, Feature, Grown, Interval, LatencyAt, Results, Run, Sustained, machine
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 RESULTS_FILE: Final = "performance.json"
@@ -114,6 +115,22 @@ def throughput_table(run: Run) -> str:
             f"CPU a transaction, {one.subject}: " + ", ".join(f"{name} {us:.1f} us" for name, us in by_process) + ".  "
         )
     return "\n".join(rows)
+
+
+def holds_table(holds: Sequence[Held]) -> str:
+    """Single holds, one a row."""
+    rows = [
+        "| transactions/s | held | lag: median, at most s | p50, p99 ms | CPU a transaction | cores | foreign CPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in holds:
+        latency = f"{one.latency.p50_ms:,.0f}, {one.latency.p99_ms:,.0f}" if one.latency else "-"
+        rows.append(
+            f"| {one.rate:,.0f} for {one.seconds:.0f} s | {'yes' if one.lag.held else 'no'} | {one.lag.median_s:.2f}, "
+            f"{one.lag.max_s:.2f} | {latency} | {sum(one.us_per_transaction().values()):.0f} us | {one.cores():.2f} "
+            f"| {one.cpu.foreign_cores:.2f} |"
+        )
+    return "\n".join([*rows, "", f"{machine()}."])
 
 
 def latency_table(run: Run) -> str:

@@ -17,6 +17,7 @@ from benchmarks.harness.peers import PEERS, PEERS_FOLDER
     [
         (["latency", "--rates", "fast"], "--rates 'fast'"),
         (["latency", "--rates", "0"], "--rates '0'"),
+        (["hold", "--rates", "20,000x"], "--rates '20,000x'"),
         (["throughput", "--peers", "flink"], "there is no peer 'flink'; there are: faust"),
         (["throughput", "--seconds", "0"], "--seconds"),
         (["throughput", "--rounds", "0"], "--rounds"),
