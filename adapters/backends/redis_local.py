@@ -27,7 +27,7 @@ VERSION_MIN: Final = 7
 READY_S_MAX: Final = 30.0
 SETTINGS: Final = {
     "appendonly": "yes",
-    "rdbcompression": "no",  # of what is rewritten: half of that processor time, for a larger file
+    "rdbcompression": "no",  # of what is rewritten: a third of that processor time, for a larger file
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
     "save": "",

@@ -265,7 +265,7 @@ def _stack_run(
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """What stops a measurement ends the program with one line."""
+    """What stops a measurement of the stack ends the program with one line."""
     try:
         yield
     except FAILURES as error:
@@ -283,8 +283,10 @@ def _alone(
 
     pids = {"benchmark": psutil.Process().pid}
     before = read_cpu(pids)
-    with _reported():
+    try:
         measured = measure()
+    except FAILURES as error:
+        _end(EXIT_FAILED, f"the benchmark stopped: {error}")
     foreign = between(before, read_cpu(pids)).foreign_cores
     _finish(name, settings, measured, "", foreign, time.monotonic() - began_s, docs, as_json)
 

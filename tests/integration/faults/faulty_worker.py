@@ -17,6 +17,7 @@ Rule 2. FAULT_WRONG replaces one piece of the worker by a naive one: the checker
              group-offset  the worker resumes from the group's committed offset, but on terminal-log: there it finds out by itself
              overtaking    a lane that was handed records fetches again from further on than its stage is
              unaligned     a card partition that catches up never waits for the others
+             forgetful    it knows nothing of the partitions that it has itself, when it gives them away
              swallow:N     the N-th batch of transactions raises, and the agent acks it all the same
 """
 
@@ -193,6 +194,18 @@ def blinded(seconds: float) -> None:
     app.FeatureWorker._look = looking  # type: ignore[method-assign]
 
 
+def forgetful() -> None:
+    """Wrong: sees how far the others' partitions are, and not its own."""
+    look = app.FeatureWorker._look
+
+    async def looking(self: app.FeatureWorker) -> None:
+        await look(self)
+        own = self._card_stages()
+        self._alignment.see({p: state for p, state in self._alignment._seen.items() if p not in own})
+
+    app.FeatureWorker._look = looking  # type: ignore[method-assign]
+
+
 def overtaking() -> None:
     """Wrong: fetches from behind what was handed over go on before what still waits was taken."""
     fetch = hand_over.HandOver._fetch
@@ -239,6 +252,8 @@ def main() -> None:
         overtaking()
     elif wrong == "unaligned":
         app.FeatureWorker._held = lambda self: set()  # type: ignore[method-assign]
+    elif wrong == "forgetful":
+        forgetful()
     elif wrong == "swallow":
         swallowing(int(count))
     elif wrong:
